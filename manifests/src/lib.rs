@@ -1,0 +1,3 @@
+//! Manifests: schema and validator.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The portable SPMC logic.
+#![no_std]
+#![forbid(unsafe_code)]
