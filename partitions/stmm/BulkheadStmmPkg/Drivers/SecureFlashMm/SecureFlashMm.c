@@ -1,0 +1,238 @@
+/** @file
+  Runs EDK2's VirtNorFlash code in Standalone MM, on the part of the secure flash bank that holds the variable store.
+
+  The flash "device" given to that code begins at the store, not at the bank: its commands then stay inside the region
+  that the partition's manifest names. QEMU's pflash takes a command at any of its addresses.
+**/
+
+#include <PiMm.h>
+
+#include <Library/BaseMemoryLib.h>
+#include <Library/MemoryAllocationLib.h>
+#include <Library/MmServicesTableLib.h>
+#include <Library/PcdLib.h>
+#include <Library/PrintLib.h>
+#include <Library/SerialPortLib.h>
+
+#include "../../../OvmfPkg/VirtNorFlashDxe/VirtNorFlash.h"
+
+/// Erase block of QEMU's "virt" flash: two parts of 128 KiB blocks side by side.
+#define BLOCK_SIZE  SIZE_256KB
+
+//
+// Names that VirtNorFlash.c and VirtNorFlashFvb.c refer to.
+//
+NOR_FLASH_INSTANCE  **mNorFlashInstances;
+UINT32              mNorFlashDeviceCount;
+UINTN               mFlashNvStorageVariableBase;
+
+STATIC NOR_FLASH_INSTANCE  mFlash = {
+  .Signature   = NOR_FLASH_SIGNATURE,
+  .BlockSize   = BLOCK_SIZE,
+  .FvbProtocol = {
+    .GetAttributes      = FvbGetAttributes,
+    .SetAttributes      = FvbSetAttributes,
+    .GetPhysicalAddress = FvbGetPhysicalAddress,
+    .GetBlockSize       = FvbGetBlockSize,
+    .Read               = FvbRead,
+    .Write              = FvbWrite,
+    .EraseBlocks        = FvbEraseBlocks,
+  },
+};
+
+STATIC NOR_FLASH_INSTANCE  *mFlashes[] = { &mFlash };
+
+/**
+  Erases one block. Called by FvbEraseBlocks().
+
+  @param[in] Instance      The flash.
+  @param[in] BlockAddress  Address of the block.
+
+  @return Status of the device, after a few attempts while it reports the block as locked.
+**/
+EFI_STATUS
+NorFlashUnlockAndEraseSingleBlock (
+  IN NOR_FLASH_INSTANCE  *Instance,
+  IN UINTN               BlockAddress
+  )
+{
+  EFI_STATUS  Status;
+  UINTN       Attempt;
+
+  for (Attempt = 0; Attempt < NOR_FLASH_ERASE_RETRY; Attempt++) {
+    Status = NorFlashUnlockSingleBlockIfNecessary (Instance, BlockAddress);
+    if (EFI_ERROR (Status)) {
+      break;
+    }
+
+    Status = NorFlashEraseSingleBlock (Instance, BlockAddress);
+    if (Status != EFI_WRITE_PROTECTED) {
+      break;
+    }
+  }
+
+  return Status;
+}
+
+/**
+  Tells whether a piece of a block is as an erase leaves it.
+
+  @param[in] Words  The piece.
+  @param[in] Count  Number of words.
+
+  @retval TRUE  All bits are one: it need not be programmed.
+**/
+STATIC
+BOOLEAN
+IsBlank (
+  IN CONST UINT32  *Words,
+  IN UINTN         Count
+  )
+{
+  UINTN  Index;
+
+  for (Index = 0; Index < Count; Index++) {
+    if (Words[Index] != MAX_UINT32) {
+      return FALSE;
+    }
+  }
+
+  return TRUE;
+}
+
+/**
+  Erases a block and programs it anew. Called by NorFlashWriteBlocks().
+
+  @param[in] Instance          The flash.
+  @param[in] Lba               Which block.
+  @param[in] DataBuffer        New content.
+  @param[in] BlockSizeInWords  Size of a block in 32-bit words, a multiple of the device's write buffer.
+
+  @return Status of the device.
+**/
+EFI_STATUS
+NorFlashWriteFullBlock (
+  IN NOR_FLASH_INSTANCE  *Instance,
+  IN EFI_LBA             Lba,
+  IN UINT32              *DataBuffer,
+  IN UINT32              BlockSizeInWords
+  )
+{
+  EFI_STATUS  Status;
+  UINTN       BlockAddress;
+  UINTN       Word;
+
+  BlockAddress = GET_NOR_BLOCK_ADDRESS (Instance->RegionBaseAddress, Lba, Instance->BlockSize);
+  Status       = NorFlashUnlockAndEraseSingleBlock (Instance, BlockAddress);
+
+  for (Word = 0; !EFI_ERROR (Status) && (Word < BlockSizeInWords); Word += P30_MAX_BUFFER_SIZE_IN_WORDS) {
+    if (!IsBlank (&DataBuffer[Word], P30_MAX_BUFFER_SIZE_IN_WORDS)) {
+      Status = NorFlashWriteBuffer (
+                 Instance,
+                 BlockAddress + Word * sizeof (UINT32),
+                 P30_MAX_BUFFER_SIZE_IN_BYTES,
+                 &DataBuffer[Word]
+                 );
+    }
+  }
+
+  // Back to reading, whatever happened.
+  SEND_NOR_COMMAND (Instance->DeviceBaseAddress, 0, P30_CMD_READ_ARRAY);
+  return Status;
+}
+
+/**
+  There is no virtual address map in MM; VirtNorFlash's handlers for that event are linked but never called.
+
+  @param[in]      DebugDisposition  Not used.
+  @param[in, out] Address           Not used.
+
+  @retval EFI_UNSUPPORTED  Always.
+**/
+EFI_STATUS
+EFIAPI
+EfiConvertPointer (
+  IN     UINTN  DebugDisposition,
+  IN OUT VOID   **Address
+  )
+{
+  return EFI_UNSUPPORTED;
+}
+
+/**
+  Sets the flash up, formats the store if it holds none, and publishes the block protocol.
+
+  @param[in] ImageHandle    Not used.
+  @param[in] MmSystemTable  Not used.
+
+  @retval EFI_SUCCESS  The variable drivers may start.
+  @return Otherwise why not.
+**/
+EFI_STATUS
+EFIAPI
+SecureFlashInitialize (
+  IN EFI_HANDLE           ImageHandle,
+  IN EFI_MM_SYSTEM_TABLE  *MmSystemTable
+  )
+{
+  EFI_STATUS   Status;
+  CONST CHAR8  *State;
+  CHAR8        Line[96];
+  UINTN        Length;
+
+  mFlash.RegionBaseAddress = (UINTN)PcdGet64 (PcdFlashNvStorageVariableBase64);
+  mFlash.DeviceBaseAddress = mFlash.RegionBaseAddress;
+  mFlash.Size              = PcdGet32 (PcdFlashNvStorageVariableSize) +
+                             PcdGet32 (PcdFlashNvStorageFtwWorkingSize) +
+                             PcdGet32 (PcdFlashNvStorageFtwSpareSize);
+  mFlash.LastBlock    = mFlash.Size / BLOCK_SIZE - 1;
+  mFlash.ShadowBuffer = AllocatePages (EFI_SIZE_TO_PAGES (BLOCK_SIZE));
+  if (mFlash.ShadowBuffer == NULL) {
+    return EFI_OUT_OF_RESOURCES;
+  }
+
+  mNorFlashInstances          = mFlashes;
+  mNorFlashDeviceCount        = ARRAY_SIZE (mFlashes);
+  mFlashNvStorageVariableBase = mFlash.RegionBaseAddress;
+
+  // A reset in the middle of a command leaves the device in command mode.
+  NorFlashReset (&mFlash);
+  State  = "found";
+  Status = ValidateFvHeader (&mFlash);
+  if (EFI_ERROR (Status)) {
+    State  = "formatted";
+    Status = FvbEraseBlocks (&mFlash.FvbProtocol, (EFI_LBA)0, (UINTN)(mFlash.LastBlock + 1), EFI_LBA_LIST_TERMINATOR);
+    if (!EFI_ERROR (Status)) {
+      Status = InitializeFvAndVariableStoreHeaders (&mFlash);
+    }
+
+    if (!EFI_ERROR (Status)) {
+      Status = ValidateFvHeader (&mFlash);
+    }
+  }
+
+  if (!EFI_ERROR (Status)) {
+    Status = gMmst->MmInstallProtocolInterface (
+                      &mFlash.Handle,
+                      &gEfiSmmFirmwareVolumeBlockProtocolGuid,
+                      EFI_NATIVE_INTERFACE,
+                      &mFlash.FvbProtocol
+                      );
+  }
+
+  if (EFI_ERROR (Status)) {
+    State = "unusable";
+  }
+
+  Length = AsciiSPrint (
+             Line,
+             sizeof (Line),
+             "StMM: variable store %a at 0x%lx, %d KiB, %r\n",
+             State,
+             (UINT64)mFlash.RegionBaseAddress,
+             mFlash.Size / SIZE_1KB,
+             Status
+             );
+  SerialPortWrite ((UINT8 *)Line, Length);
+  return Status;
+}
