@@ -34,13 +34,10 @@ pub fn derive(arm_virt: &Path, package: &Path) -> Result<()> {
 
 /// The platform: our names and places, no variable services of its own, our additions at the end (where they win).
 fn platform(text: &str) -> Result<String> {
-    let mut text = text.to_owned();
-    for module in NORMAL_WORLD_VARIABLES {
-        text = without_component(&text, module)?;
-    }
-    text = with_value(&text, "PLATFORM_NAME", "BulkheadUefi")?;
-    text = with_value(&text, "OUTPUT_DIRECTORY", "Build/BulkheadUefi")?;
-    text = with_value(&text, "FLASH_DEFINITION", "BulkheadUefiPkg/BulkheadUefi.fdf")?;
+    let text = without_components(text, &NORMAL_WORLD_VARIABLES)?;
+    let text = with_value(&text, "PLATFORM_NAME", "BulkheadUefi")?;
+    let text = with_value(&text, "OUTPUT_DIRECTORY", "Build/BulkheadUefi")?;
+    let text = with_value(&text, "FLASH_DEFINITION", "BulkheadUefiPkg/BulkheadUefi.fdf")?;
     Ok(text + "\n!include BulkheadUefiPkg/BulkheadUefi.dsc.inc\n")
 }
 
@@ -87,18 +84,22 @@ fn with_value(text: &str, name: &str, value: &str) -> Result<String> {
     Ok(join(lines.iter()))
 }
 
-/// `text` without the one component `module`, its block of overrides included.
-fn without_component(text: &str, module: &str) -> Result<String> {
+/// `text` without the components `modules` (each must be there once), their blocks of overrides included.
+fn without_components(text: &str, modules: &[&str]) -> Result<String> {
     let lines: Vec<&str> = text.lines().collect();
-    let at = only(&lines, module, |l| l.split_whitespace().next() == Some(module))?;
-    let mut end = at + 1;
-    if lines[at].trim_end().ends_with('{') {
-        match lines[end..].iter().position(|l| l.trim() == "}") {
-            Some(length) => end += length + 1,
-            None => bail!("the block of {module} (line {}) has no end", at + 1),
+    let mut keep = vec![true; lines.len()];
+    for module in modules {
+        let at = only(&lines, module, |l| l.split_whitespace().next() == Some(module))?;
+        let mut end = at + 1;
+        if lines[at].trim_end().ends_with('{') {
+            match lines[end..].iter().position(|l| l.trim() == "}") {
+                Some(length) => end += length + 1,
+                None => bail!("the block of {module} (line {}) has no end", at + 1),
+            }
         }
+        keep[at..end].fill(false);
     }
-    Ok(join(lines[..at].iter().chain(&lines[end..])))
+    Ok(join(lines.iter().zip(keep).filter(|(_, keep)| *keep).map(|(line, _)| line)))
 }
 
 /// Index of the one line that matches.
