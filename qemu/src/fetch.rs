@@ -212,6 +212,14 @@ fn download(project: &Project, remotes: &[Remote], task: &Task) -> Result<()> {
     for remote in missing {
         crate::interrupt::check()?;
         let partial = partial_dir.join(&remote.file_name);
+        // Several recipes share an archive, and several clones share the cache: one transfers, the others wait and find it.
+        let lock_path = partial_dir.join(format!("{}.lock", remote.file_name));
+        let lock = fs::File::create(&lock_path).with_context(|| format!("cannot create {}", lock_path.display()))?;
+        lock.lock().with_context(|| format!("cannot lock {}", lock_path.display()))?;
+        if has(project, remote) {
+            before += remote.size;
+            continue;
+        }
         with_watch(&partial, |size| task.bytes(before + size.min(remote.size), total), || transfer(&remote.uri, &partial))
             .with_context(|| format!("cannot download {} from {}", remote.file_name, remote.uri))?;
         verify(&partial, remote)?;
