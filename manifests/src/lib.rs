@@ -28,9 +28,12 @@
 pub mod error;
 pub mod package;
 pub mod partition;
+mod partition_parse;
 mod range;
+mod region_parse;
 pub mod spmc;
 pub mod system;
+mod tree;
 
 pub use error::{Expected, Found, ManifestError, Name, NodePath, Subject};
 pub use package::{Extent, Package, PackageKind};

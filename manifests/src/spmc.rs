@@ -8,8 +8,9 @@
 //! | `bulkhead,keep-going` (empty) | a partition whose package or manifest is wrong is left out and the others boot | the boot stops |
 //! | `bulkhead,init-time-limit-ms` (u32) | time that a partition has from its first entry to its first FFA_MSG_WAIT; 0 means no limit | 30000 |
 
-use crate::error::Name;
-use crate::range::AddressRange;
+use crate::error::{Expected, Found, ManifestError, Name, Subject};
+use crate::range::{AddressRange, PAGE_SIZE};
+use crate::tree::Node;
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{EndpointId, Version};
 
@@ -98,6 +99,17 @@ pub enum MemoryKind {
     NonSecureDevice,
 }
 
+impl MemoryKind {
+    fn name(self) -> Name {
+        Name::new(match self {
+            Self::Secure => "memory",
+            Self::NonSecure => "ns-memory",
+            Self::SecureDevice => "device-memory",
+            Self::NonSecureDevice => "ns-device-memory",
+        })
+    }
+}
+
 /// One range of a memory node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryRange {
@@ -147,5 +159,216 @@ impl SpmcManifest {
 impl Default for SpmcManifest {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl SpmcManifest {
+    /// Fills this manifest from the device tree that `dtb` begins with. What it held before is gone, also on an error.
+    pub fn parse_into(&mut self, dtb: &[u8]) -> Result<(), ManifestError> {
+        *self = Self::new();
+        let root = Node::root(dtb, Subject::Spmc)?;
+        root.require_compatible("arm,ffa-core-manifest-1.0")?;
+        self.attributes = parse_attributes(root)?;
+        self.parse_memory(root)?;
+        self.parse_cpus(root)?;
+        self.parse_partitions(root)
+    }
+
+    fn parse_partitions(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        let hypervisor = root.required_child("hypervisor", "a node with one vmN node for each partition")?;
+        hypervisor.require_compatible("hafnium,hafnium")?;
+        let for_all = BootPolicy::parse(hypervisor, BootPolicy::default())?;
+        for node in hypervisor.children() {
+            let vm = parse_vm(node, for_all)?;
+            if self.partitions.iter().any(|other| other.number == vm.number) {
+                return Err(node.error("", Found::Reason("is there twice"), Expected::Text("one node for each number")));
+            }
+            let full = node.error("", Found::Present, Expected::AtMost(MAX_PARTITIONS as u64, "vmN nodes"));
+            self.partitions.try_push(vm).map_err(|_| full)?;
+        }
+        if self.partitions.is_empty() {
+            return Err(hypervisor.error("", Found::Reason("has no partition"), Expected::Text("at least one vmN node")));
+        }
+        self.partitions.sort_unstable_by_key(|vm| vm.number);
+        Ok(())
+    }
+
+    /// Memory nodes are told by their `device_type`, whatever their name: integrators write `memory@0` and `s_uart`.
+    fn parse_memory(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        let address_cells = cell_count(root, "#address-cells", 2)?;
+        let size_cells = cell_count(root, "#size-cells", 1)?;
+        for node in root.children() {
+            let kind = match node.string("device_type")? {
+                Some("memory") => MemoryKind::Secure,
+                Some("ns-memory") => MemoryKind::NonSecure,
+                Some("device-memory") => MemoryKind::SecureDevice,
+                Some("ns-device-memory") => MemoryKind::NonSecureDevice,
+                Some(other) if other.contains("mem") || node.name().starts_with("mem") => {
+                    let expected = Expected::Text("\"memory\", \"ns-memory\", \"device-memory\" or \"ns-device-memory\"");
+                    return Err(node.error("device_type", Found::Text(Name::new(other)), expected));
+                }
+                _ => continue,
+            };
+            let expected = "<base size> pairs with as many cells as the root's #address-cells and #size-cells say";
+            let group = address_cells + size_cells;
+            let Some(cells) = node.groups("reg", group, expected)?.filter(|cells| cells.len() != 0) else {
+                return Err(node.error("reg", Found::Missing, Expected::Text(expected)));
+            };
+            for pair in cells.chunks(group) {
+                let (base, size) = (pair.number(0, address_cells), pair.number(address_cells, size_cells));
+                let range = AddressRange::new(base, size)
+                    .ok_or_else(|| node.error("reg", Found::Hex(base), Expected::Text("a range that ends inside 64 bits of address")))?;
+                if range.is_empty() || !range.is_aligned(PAGE_SIZE) {
+                    return Err(node.error("reg", Found::Range(range), Expected::Text("a base and a size that are multiples of 0x1000, size not 0")));
+                }
+                if let Some(other) = self.memory.iter().find(|other| other.range.overlaps(&range)) {
+                    return Err(node.error("reg", Found::Range(range), Expected::ClearOf(Subject::Spmc, other.kind.name(), other.range)));
+                }
+                let full = node.error("reg", Found::Range(range), Expected::AtMost(MAX_MEMORY_RANGES as u64, "ranges over all memory nodes"));
+                self.memory.try_push(MemoryRange { kind, range }).map_err(|_| full)?;
+            }
+        }
+        if self.memory_of(MemoryKind::Secure).next().is_none() {
+            return Err(root.error("", Found::Reason("has no secure memory"), Expected::Text("a node with device_type = \"memory\" and a reg of secure RAM")));
+        }
+        Ok(())
+    }
+
+    fn parse_cpus(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        let Some(cpus) = root.child("cpus") else { return Ok(()) };
+        let address_cells = cell_count(cpus, "#address-cells", 1)?;
+        for node in cpus.children() {
+            if node.string("device_type")? != Some("cpu") {
+                continue;
+            }
+            let expected = "the core's MPIDR in as many cells as #address-cells of cpus says";
+            let mpidr = match node.cells("reg")? {
+                Some(cells) if cells.len() == address_cells => cells.number(0, address_cells),
+                Some(cells) => return Err(node.error("reg", Found::Bytes(4 * cells.len()), Expected::Text(expected))),
+                None => return Err(node.error("reg", Found::Missing, Expected::Text(expected))),
+            };
+            if self.cpus.contains(&mpidr) {
+                return Err(node.error("reg", Found::Hex(mpidr), Expected::Text("an MPIDR that no other core has")));
+            }
+            let full = node.error("", Found::Present, Expected::AtMost(MAX_CPUS as u64, "cpu nodes"));
+            self.cpus.try_push(mpidr).map_err(|_| full)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is to be done about a partition that does not come up: ours, on `hypervisor` and on `vmN`.
+#[derive(Clone, Copy)]
+struct BootPolicy {
+    keep_going: bool,
+    init_time_limit_ms: Option<u32>,
+}
+
+impl Default for BootPolicy {
+    fn default() -> Self {
+        Self { keep_going: false, init_time_limit_ms: Some(DEFAULT_INIT_TIME_LIMIT_MS) }
+    }
+}
+
+impl BootPolicy {
+    fn parse(node: Node<'_>, inherited: Self) -> Result<Self, ManifestError> {
+        let init_time_limit_ms = match node.number32("bulkhead,init-time-limit-ms")? {
+            Some(0) => None,
+            Some(ms) => Some(ms),
+            None => inherited.init_time_limit_ms,
+        };
+        Ok(Self { keep_going: inherited.keep_going || node.flag("bulkhead,keep-going")?, init_time_limit_ms })
+    }
+}
+
+fn parse_attributes(root: Node<'_>) -> Result<Attributes, ManifestError> {
+    let node = root.required_child("attribute", "TF-A's SPMD reads spmc_id, maj_ver, min_ver and more from it")?;
+    let half = |property, what| {
+        let n = node.required_number(property, what)?;
+        u16::try_from(n).map_err(|_| node.error(property, Found::Hex(n), Expected::HexAtMost(0xFFFF, "16 bits")))
+    };
+    let spmc_id = half("spmc_id", "the SPMC's endpoint id, as a rule 0x8000")?;
+    if spmc_id & 0x8000 == 0 {
+        return Err(node.error("spmc_id", Found::Hex(spmc_id.into()), Expected::Text("an id of the secure world: bit 15 set (TF-A insists on it)")));
+    }
+    let version = Version::new(half("maj_ver", "the FF-A version's major number")?, half("min_ver", "the FF-A version's minor number")?);
+    if version.major() != 1 {
+        return Err(node.error("maj_ver", Found::Number(version.major().into()), Expected::Exactly(1, "the major number of FF-A")));
+    }
+    match node.number("exec_state")? {
+        None | Some(0) => {}
+        Some(other) => return Err(node.error("exec_state", Found::Number(other), Expected::Exactly(0, "AArch64"))),
+    }
+    let attributes = Attributes {
+        spmc_id: EndpointId(spmc_id),
+        version,
+        load_address: node.number("load_address")?,
+        entrypoint: node.number("entrypoint")?,
+        binary_size: node.number("binary_size")?,
+    };
+    if let (Some(base), Some(entry), Some(size)) = (attributes.load_address, attributes.entrypoint, attributes.binary_size) {
+        let Some(image) = AddressRange::new(base, size) else {
+            return Err(node.error("binary_size", Found::Hex(size), Expected::Text("an end inside 64 bits of address")));
+        };
+        if entry < image.base() || entry >= image.end() {
+            return Err(node.error("entrypoint", Found::Hex(entry), Expected::Inside(image, "the SPMC's image")));
+        }
+    }
+    Ok(attributes)
+}
+
+fn parse_vm(node: Node<'_>, for_all: BootPolicy) -> Result<VmNode, ManifestError> {
+    let number = match node.name().strip_prefix("vm").map(str::parse::<u8>) {
+        // The id 0x8000 is the SPMC's own, so N starts at 1. No leading zeros: the text has to be the number's.
+        Some(Ok(number)) if number >= 1 && !node.name().starts_with("vm0") => number,
+        _ => return Err(node.error("", Found::Present, Expected::Text("the name vmN with N from 1 to 255: the partition's id becomes 0x8000 + N"))),
+    };
+    let debug_name = node.string("debug_name")?.ok_or_else(|| node.error("debug_name", Found::Missing, Expected::Text("the partition's name")))?;
+    if !node.flag("is_ffa_partition")? {
+        return Err(node.error("is_ffa_partition", Found::Missing, Expected::Text("the empty property: only FF-A partitions are loaded")));
+    }
+    let load_address = node.required_number("load_address", "where BL2 puts the package")?;
+    let mem_size = node.required_number("mem_size", "bytes of the partition's memory, package included")?;
+    if load_address == 0 || !load_address.is_multiple_of(PAGE_SIZE) {
+        return Err(node.error("load_address", Found::Hex(load_address), Expected::Text("a multiple of 0x1000, not 0")));
+    }
+    if mem_size == 0 || !mem_size.is_multiple_of(PAGE_SIZE) {
+        return Err(node.error("mem_size", Found::Hex(mem_size), Expected::Text("a multiple of 0x1000, not 0")));
+    }
+    if AddressRange::new(load_address, mem_size).is_none() {
+        return Err(node.error("mem_size", Found::Hex(mem_size), Expected::Text("an end inside 64 bits of address")));
+    }
+    let vcpu_count = match node.required_number("vcpu_count", "1, or the number of cores")? {
+        n @ 1..=8 => n as u16,
+        n => return Err(node.error("vcpu_count", Found::Number(n), Expected::Text("1 to 8"))),
+    };
+    let mut smc_whitelist = ArrayVec::new();
+    if let Some(cells) = node.cells("smc_whitelist")? {
+        for id in cells.iter() {
+            let full = node.error("smc_whitelist", Found::Bytes(4 * cells.len()), Expected::AtMost(MAX_SMCS as u64, "function ids"));
+            smc_whitelist.try_push(id).map_err(|_| full)?;
+        }
+    }
+    let policy = BootPolicy::parse(node, for_all)?;
+    Ok(VmNode {
+        number,
+        debug_name: Name::new(debug_name),
+        is_ffa_partition: true,
+        load_address,
+        mem_size,
+        vcpu_count,
+        smc_whitelist,
+        smc_whitelist_permissive: node.flag("smc_whitelist_permissive")?,
+        keep_going: policy.keep_going,
+        init_time_limit_ms: policy.init_time_limit_ms,
+    })
+}
+
+/// `#address-cells` or `#size-cells`: 1 or 2 cells make a number of ours.
+fn cell_count(node: Node<'_>, property: &'static str, default: usize) -> Result<usize, ManifestError> {
+    match node.number(property)? {
+        None => Ok(default),
+        Some(n @ 1..=2) => Ok(n as usize),
+        Some(n) => Err(node.error(property, Found::Number(n), Expected::Text("1 or 2"))),
     }
 }

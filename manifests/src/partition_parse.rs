@@ -1,0 +1,220 @@
+//! Reads the properties of a partition manifest's root node; the regions are `region_parse`'s.
+
+use crate::error::{Expected, Found, ManifestError, Name, Subject};
+use crate::partition::{
+    BootInfoRequest, ExceptionLevel, Granule, MAX_UUIDS, Messaging, NsInterruptAction, OtherSecureInterruptAction, PartitionManifest,
+    PowerMessages, Service, VmMessages,
+};
+use crate::range::PAGE_SIZE;
+use crate::spmc::MAX_CPUS;
+use crate::tree::Node;
+use bulkhead_ffa::{EndpointId, Uuid, Version};
+
+/// `boot-order` that means "no order": Hafnium's default, which several partitions may have.
+const BOOT_ORDER_NONE: u64 = 0xFFFF;
+
+impl PartitionManifest {
+    /// Fills this manifest from the device tree that `dtb` begins with; `subject` is whose it is, for messages. What it
+    /// held before is gone, also on an error.
+    pub fn parse_into(&mut self, dtb: &[u8], subject: Subject) -> Result<(), ManifestError> {
+        *self = Self::new();
+        let root = Node::root(dtb, subject)?;
+        require_binding(root)?;
+        self.description = Name::new(root.string("description")?.unwrap_or(""));
+        self.ffa_version = version(root)?;
+        self.parse_services(root)?;
+        self.parse_identity(root)?;
+        self.parse_execution(root)?;
+        self.parse_image(root)?;
+        self.parse_interrupt_actions(root)?;
+        self.parse_subscriptions(root)?;
+        self.parse_regions(root)
+    }
+
+    /// `uuid` and `messaging-method`.
+    fn parse_services(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        let four = "four cells for each UUID, the words of the registers: <0x33221100 ...> for 00112233-...";
+        let Some(cells) = root.groups("uuid", 4, four)?.filter(|cells| cells.len() != 0) else {
+            return Err(root.error("uuid", Found::Missing, Expected::Text(four)));
+        };
+        let count = cells.len() / 4;
+        if count > MAX_UUIDS {
+            return Err(root.error("uuid", Found::Number(count as u64), Expected::AtMost(MAX_UUIDS as u64, "UUIDs")));
+        }
+        let methods = self.messaging_methods(root, count)?;
+        for (chunk, messaging) in cells.chunks(4).zip(methods) {
+            let uuid = Uuid::from_words(core::array::from_fn(|i| chunk.get(i)));
+            if uuid == Uuid::NIL {
+                return Err(root.error("uuid", Found::Uuid(uuid), Expected::Text("a UUID other than nil")));
+            }
+            if self.services.iter().any(|s| s.uuid == uuid) {
+                return Err(root.error("uuid", Found::Uuid(uuid), Expected::Text("each UUID once")));
+            }
+            self.services.push(Service { uuid, messaging });
+            self.messaging = Messaging(self.messaging.0 | messaging.0);
+        }
+        Ok(())
+    }
+
+    /// One number for all UUIDs, or a cell for each (as newer Hafnium has it).
+    fn messaging_methods(&self, root: Node<'_>, uuids: usize) -> Result<[Messaging; MAX_UUIDS], ManifestError> {
+        const NAME: &str = "messaging-method";
+        let mut methods = [Messaging(0); MAX_UUIDS];
+        match root.cells(NAME).ok().flatten() {
+            Some(cells) if uuids > 1 && cells.len() > 1 => {
+                if cells.len() != uuids {
+                    let found = Found::Reason("has a number of cells other than that of UUIDs");
+                    return Err(root.error(NAME, found, Expected::Exactly(uuids as u64, "one for each UUID, or one for all")));
+                }
+                for (method, cell) in methods.iter_mut().zip(cells.iter()) {
+                    *method = self.messaging_method(root, cell.into())?;
+                }
+            }
+            _ => {
+                let all = root.required_number(NAME, "bit 0 receives and bit 1 sends direct requests, 2 indirect, 9 and 10 REQ2")?;
+                methods = [self.messaging_method(root, all)?; MAX_UUIDS];
+            }
+        }
+        Ok(methods)
+    }
+
+    fn messaging_method(&self, root: Node<'_>, bits: u64) -> Result<Messaging, ManifestError> {
+        let error = |expected| Err(root.error("messaging-method", Found::Hex(bits), Expected::Text(expected)));
+        if bits & !u64::from(Messaging::ALL.0) != 0 {
+            return error("no bits besides 0, 1, 2, 9 and 10");
+        }
+        let method = Messaging(bits as u32);
+        if self.ffa_version < Version::V1_2 && method.intersects(Messaging(Messaging::DIRECT2_RECV.0 | Messaging::DIRECT2_SEND.0)) {
+            return error("bits 9 and 10 clear: ffa-version is below 1.2, which brought FFA_MSG_SEND_DIRECT_REQ2");
+        }
+        Ok(method)
+    }
+
+    fn parse_identity(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        self.id = root.number_up_to("id", 0xFFFF, "(16 bits)")?.map(|id| id as u32);
+        self.auxiliary_id = root.number_up_to("auxiliary-id", 0xFFFF, "(16 bits)")?.map(|id| EndpointId(id as u16));
+        if root.has("has-primary-scheduler") {
+            let expected = Expected::Text("no such property: only a normal-world partition can hold the primary scheduler");
+            return Err(root.error("has-primary-scheduler", Found::Present, expected));
+        }
+        Ok(())
+    }
+
+    fn parse_execution(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        self.exception_level = match root.required_number("exception-level", "1 (S-EL0) or 2 (S-EL1)")? {
+            1 => ExceptionLevel::SEl0,
+            2 => ExceptionLevel::SEl1,
+            n => return Err(root.error("exception-level", Found::Number(n), Expected::Text("1 (S-EL0) or 2 (S-EL1)"))),
+        };
+        match root.required_number("execution-state", "0 (AArch64)")? {
+            0 => {}
+            n => return Err(root.error("execution-state", Found::Number(n), Expected::Exactly(0, "AArch64; AArch32 partitions are not supported"))),
+        }
+        let contexts = root.required_number("execution-ctx-count", "1, or the number of cores")?;
+        if contexts == 0 || contexts > MAX_CPUS as u64 {
+            return Err(root.error("execution-ctx-count", Found::Number(contexts), Expected::Text("1, or the number of cores (up to 8)")));
+        }
+        if self.exception_level == ExceptionLevel::SEl0 && contexts != 1 {
+            return Err(root.error("execution-ctx-count", Found::Number(contexts), Expected::Exactly(1, "a partition at S-EL0 has one")));
+        }
+        self.execution_contexts = contexts as u16;
+        self.granule = match root.number("xlat-granule")? {
+            None | Some(0) => Granule::Size4K,
+            Some(1) => Granule::Size16K,
+            Some(2) => Granule::Size64K,
+            Some(n) => return Err(root.error("xlat-granule", Found::Number(n), Expected::Text("0 (4 KiB), 1 (16 KiB) or 2 (64 KiB)"))),
+        };
+        self.run_time_model = match root.number32("run-time-model")? {
+            None => root.number32("runtime-model")?,
+            model => model,
+        };
+        self.no_memory_time_slicing = root.flag("time-slice-mem")?;
+        Ok(())
+    }
+
+    fn parse_image(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        self.load_address = root.number("load-address")?;
+        if let Some(address) = self.load_address
+            && !address.is_multiple_of(self.granule.bytes())
+        {
+            return Err(root.error("load-address", Found::Hex(address), Expected::AlignedTo(self.granule.bytes())));
+        }
+        self.mem_size = root.number("mem-size")?;
+        if let Some(size) = self.mem_size
+            && (size == 0 || !size.is_multiple_of(PAGE_SIZE))
+        {
+            return Err(root.error("mem-size", Found::Hex(size), Expected::Text("a multiple of 0x1000, not 0")));
+        }
+        self.entrypoint_offset = root.number("entrypoint-offset")?.unwrap_or(0);
+        if !self.entrypoint_offset.is_multiple_of(4) {
+            return Err(root.error("entrypoint-offset", Found::Hex(self.entrypoint_offset), Expected::AlignedTo(4)));
+        }
+        self.boot_order = match root.number_up_to("boot-order", BOOT_ORDER_NONE, "(0xffff)")? {
+            None | Some(BOOT_ORDER_NONE) => None,
+            Some(order) => Some(order as u16),
+        };
+        self.gp_register = root.number_up_to("gp-register-num", 3, "(x0 to x3)")?.map(|n| n as u8);
+        if let Some(node) = root.child("boot-info") {
+            node.require_compatible("arm,ffa-manifest-boot-info")?;
+            self.boot_info = Some(BootInfoRequest { manifest: node.flag("ffa_manifest")? });
+        }
+        Ok(())
+    }
+
+    fn parse_interrupt_actions(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        const NS: &str = "ns-interrupts-action";
+        const OTHER: &str = "other-s-interrupts-action";
+        let managed_exit = root.flag("managed-exit")?;
+        self.ns_interrupts = match (root.number(NS)?, managed_exit) {
+            (None, false) | (Some(2), false) => NsInterruptAction::Signaled,
+            (Some(0), false) => NsInterruptAction::Queued,
+            (Some(1), _) | (None, true) => NsInterruptAction::ManagedExit,
+            (Some(n @ (0 | 2)), true) => return Err(root.error(NS, Found::Number(n), Expected::Exactly(1, "as managed-exit says, or no managed-exit"))),
+            (Some(n), _) => return Err(root.error(NS, Found::Number(n), Expected::Text("0 (queued), 1 (managed exit) or 2 (signaled)"))),
+        };
+        if self.ns_interrupts == NsInterruptAction::ManagedExit && self.exception_level == ExceptionLevel::SEl0 {
+            let (property, found) = if root.has(NS) { (NS, Found::Number(1)) } else { ("managed-exit", Found::Present) };
+            return Err(root.error(property, found, Expected::Text("another action: a partition at S-EL0 takes no interrupts, so it cannot make a managed exit")));
+        }
+        self.managed_exit_virq = root.flag("managed-exit-virq")? && self.ns_interrupts == NsInterruptAction::ManagedExit;
+        self.other_secure_interrupts = match root.number(OTHER)? {
+            None | Some(1) => OtherSecureInterruptAction::Signaled,
+            Some(0) if self.ns_interrupts == NsInterruptAction::Queued => OtherSecureInterruptAction::Queued,
+            Some(0) => {
+                let expected = Expected::Exactly(1, "queueing other secure interrupts needs ns-interrupts-action = 0, too");
+                return Err(root.error(OTHER, Found::Number(0), expected));
+            }
+            Some(n) => return Err(root.error(OTHER, Found::Number(n), Expected::Text("0 (queued) or 1 (signaled)"))),
+        };
+        Ok(())
+    }
+
+    fn parse_subscriptions(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+        let power = "no bits besides 0 (CPU_OFF), 1 (CPU_SUSPEND), 2 (CPU_SUSPEND_RESUME) and 3 (CPU_ON)";
+        self.power_messages = root.bits("power-management-messages", PowerMessages::ALL.0, power)?.map(PowerMessages);
+        let availability = "no bits besides 0 (VM created) and 1 (VM destroyed)";
+        self.vm_messages = VmMessages(root.bits("vm-availability-messages", VmMessages::ALL.0, availability)?.unwrap_or(0));
+        self.notifications = root.flag("notification-support")?;
+        Ok(())
+    }
+}
+
+/// `compatible`: major version 1 of the binding, any minor.
+fn require_binding(root: Node<'_>) -> Result<(), ManifestError> {
+    match root.require_compatible("arm,ffa-manifest-1.0") {
+        Err(ManifestError { found: Found::Text(text), .. }) if is_later_minor(text.as_str()) => Ok(()),
+        result => result,
+    }
+}
+
+fn is_later_minor(text: &str) -> bool {
+    text.strip_prefix("arm,ffa-manifest-1.").is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn version(root: Node<'_>) -> Result<Version, ManifestError> {
+    let known = "0x10000 (1.0), 0x10001 (1.1) or 0x10002 (1.2)";
+    match root.required_number("ffa-version", known)? {
+        n @ 0x1_0000..=0x1_0002 => Ok(Version(n as u32)),
+        n => Err(root.error("ffa-version", Found::Hex(n), Expected::Text(known))),
+    }
+}
