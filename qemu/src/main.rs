@@ -6,11 +6,14 @@ mod cache;
 mod cli;
 mod exec;
 mod fetch;
+mod fip;
 mod graph;
 mod interrupt;
+mod package;
 mod progress;
 mod project;
 mod recipe;
+mod toolchain;
 
 use std::process::ExitCode;
 

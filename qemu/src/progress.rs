@@ -112,6 +112,17 @@ impl Progress {
         Self::with(Display::Nothing).task(name)
     }
 
+    /// A task whose stage shows as a bar only: for work that usually takes no time, where lines would be noise.
+    #[must_use]
+    pub fn task_bar(&self, name: &str, stage: &str) -> Task {
+        let task = self.task(name);
+        if let Some(bar) = &task.bar {
+            bar.set_message(stage.to_owned());
+        }
+        stage.clone_into(&mut lock(&task.state.now).stage);
+        task
+    }
+
     /// Prints a line above the bars.
     pub fn line(&self, text: &str) {
         self.0.line(text);

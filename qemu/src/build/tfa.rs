@@ -70,6 +70,9 @@ impl Recipe for Tfa {
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
         let source = job.unpack(&SOURCE, "tfa")?;
+        // The build insists on a list of SP packages; ours go into the FIP later, so this one is empty.
+        let layout = job.work().join("sp_layout.json");
+        fs::write(&layout, "{}\n").with_context(|| format!("cannot write {}", layout.display()))?;
         job.run(
             "compiling",
             Command::new("make")
@@ -79,6 +82,7 @@ impl Recipe for Tfa {
                 // A fixed stamp: the same inputs give the same image.
                 .arg("BUILD_MESSAGE_TIMESTAMP=\"bulkhead\"")
                 .args(FLAGS)
+                .arg(format!("SP_LAYOUT_FILE={}", layout.display()))
                 .args(["bl1", "bl2", "bl31"]),
         )?;
         for (from, to) in [("bl1.bin", "bl1.bin"), ("bl2.bin", "bl2.bin"), ("bl31.bin", "bl31.bin"), ("bl31/bl31.elf", "bl31.elf")] {
