@@ -1,3 +1,44 @@
-//! The portable SPMC logic.
+//! What an SPMC decides, without the machine it runs on.
+//!
+//! Partitions, messages, memory transactions, notifications and run states live here; what they need of hardware is the
+//! [`Machine`] trait, which the S-EL2 binary implements with registers and tables, and the host tests in plain memory.
+//!
+//! The way through: [`Spmc::handle_normal_world`] takes the registers that the SPMD delivered and returns those that go
+//! back. A request to a partition runs [`Spmc::run_chain`], an ordinary loop over `machine.run(vcpu)`; each call that a
+//! partition makes meanwhile is decided by [`calls`]. No input of a guest may panic here.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod calls;
+mod console;
+mod discovery;
+#[cfg(test)]
+mod fake;
+pub mod fault;
+pub mod hob;
+mod interrupts;
+mod lifecycle;
+pub mod machine;
+mod mailbox;
+pub mod memory;
+mod memory_calls;
+mod messaging;
+mod notifications;
+pub mod partition;
+mod permissions;
+mod spmc;
+pub mod tables;
+mod vcpu;
+
+pub use machine::{Address, Exit, Machine};
+pub use partition::{PartitionConfig, PartitionIndex};
+pub use spmc::{OUR_VERSION, Spmc};
+pub use vcpu::{RunState, VcpuId};
+
+/// Partitions at the most.
+pub const MAX_PARTITIONS: usize = 8;
+/// Cores, and so virtual CPUs of one partition, at the most.
+pub const MAX_CORES: usize = 8;

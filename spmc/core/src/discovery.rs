@@ -1,0 +1,225 @@
+//! FFA_VERSION, FFA_FEATURES, FFA_ID_GET, FFA_SPM_ID_GET, FFA_PARTITION_INFO_GET and _REGS (DEN0077A v1.2 chapter 13).
+
+use crate::calls::{Call, From};
+use crate::interrupts::{MANAGED_EXIT, NOTIFICATION_PENDING, SCHEDULE_RECEIVER};
+use crate::machine::{Address, Machine};
+use crate::mailbox::BUFFER_SIZE;
+use crate::partition::{Methods, PartitionConfig, Service};
+use crate::spmc::{OUR_VERSION, Spmc, UNKNOWN};
+use bulkhead_ffa::descriptor::partition_info;
+use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
+
+/// Partition properties (table 6.2).
+mod property {
+    pub const DIRECT_RECEIVE: u32 = 1 << 0;
+    pub const DIRECT_SEND: u32 = 1 << 1;
+    pub const INDIRECT: u32 = 1 << 2;
+    pub const NOTIFICATIONS: u32 = 1 << 3;
+    pub const AARCH64: u32 = 1 << 8;
+    pub const DIRECT2_RECEIVE: u32 = 1 << 9;
+    pub const DIRECT2_SEND: u32 = 1 << 10;
+}
+
+/// w5 of FFA_PARTITION_INFO_GET: only the number of partitions is wanted.
+const COUNT_ONLY: u32 = 1;
+/// Entries in one answer of FFA_PARTITION_INFO_GET_REGS: x3 to x17, three registers each.
+const ENTRIES_IN_REGISTERS: usize = 5;
+
+impl Spmc {
+    /// FFA_VERSION: the answer is a bare value.
+    pub(crate) fn version_call(&self, call: &Call) -> Regs {
+        Regs::new(&[self.negotiate(call.from, call.regs.w(1))])
+    }
+
+    /// Settles the caller's version; returns what FFA_VERSION answers (section 13.2).
+    pub(crate) fn negotiate(&self, from: From, asked: u32) -> u64 {
+        let version = Version(asked);
+        if asked & 1 << 31 != 0 || version.major() != OUR_VERSION.major() {
+            return Status::NotSupported.code();
+        }
+        let spoken = version.min(OUR_VERSION);
+        if self.endpoint(from).spoken.set(spoken) { u64::from(OUR_VERSION.0) } else { Status::NotSupported.code() }
+    }
+
+    pub(crate) fn id_get(&self, call: &Call) -> Result<Regs, Status> {
+        Ok(Regs::success(&[u64::from(self.id(call.from).0)]))
+    }
+
+    pub(crate) fn spm_id_get(&self, call: &Call) -> Result<Regs, Status> {
+        if self.version(call.from) < Version::V1_1 {
+            return Err(UNKNOWN);
+        }
+        Ok(Regs::success(&[u64::from(EndpointId::SPMC.0)]))
+    }
+
+    /// FFA_FEATURES, section 13.3.
+    pub(crate) fn features(&self, call: &Call) -> Result<Regs, Status> {
+        let asked = call.regs.w(1);
+        let properties = call.regs.w(2);
+        let retrieve = matches!(asked, function::MEM_RETRIEVE_REQ_32 | function::MEM_RETRIEVE_REQ_64);
+        if properties != 0 && !retrieve {
+            return Err(Status::InvalidParameters);
+        }
+        if asked & 1 << 31 == 0 {
+            return self.feature(call.from, asked);
+        }
+        let secure = matches!(call.from, From::Partition(_));
+        let s_el0 = matches!(call.from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.s_el0));
+        let multiprocessor = matches!(call.from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.vcpus > 1));
+        let version = self.version(call.from);
+        let v1_1 = version >= Version::V1_1;
+        let v1_2 = version >= Version::V1_2;
+        let supported = match asked {
+            function::ERROR | function::SUCCESS_32 | function::SUCCESS_64 | function::INTERRUPT | function::VERSION | function::FEATURES
+            | function::RX_RELEASE | function::RXTX_UNMAP | function::PARTITION_INFO_GET | function::ID_GET | function::RUN
+            | function::MSG_SEND_DIRECT_REQ_32 | function::MSG_SEND_DIRECT_REQ_64
+            | function::MEM_DONATE_32 | function::MEM_DONATE_64 | function::MEM_LEND_32 | function::MEM_LEND_64
+            | function::MEM_SHARE_32 | function::MEM_SHARE_64 | function::MEM_RECLAIM | function::MEM_FRAG_RX | function::MEM_FRAG_TX
+            | function::MEM_RETRIEVE_RESP | function::MEM_RELINQUISH => true,
+            function::RXTX_MAP_32 | function::RXTX_MAP_64 => {
+                // Bits 1..0: 0, 4 KiB minimum and alignment; bits 31..16 (v1.2): most pages.
+                return Ok(Regs::success(&[if v1_2 { 1 << 16 } else { 0 }]));
+            }
+            function::MEM_RETRIEVE_REQ_32 | function::MEM_RETRIEVE_REQ_64 => {
+                // Bit 1 of w2, in and out: the NS bit of retrieved memory is reported. w3: outstanding retrievals, as bits - 1.
+                return Ok(Regs::success(&[u64::from(v1_1) << 1, 0]));
+            }
+            function::MSG_WAIT | function::YIELD | function::MSG_SEND_DIRECT_RESP_32 | function::MSG_SEND_DIRECT_RESP_64 => secure,
+            function::MEM_PERM_GET_32 | function::MEM_PERM_GET_64 | function::MEM_PERM_SET_32 | function::MEM_PERM_SET_64 => s_el0,
+            function::CONSOLE_LOG_32 | function::CONSOLE_LOG_64 => secure,
+            function::SECONDARY_EP_REGISTER_32 | function::SECONDARY_EP_REGISTER_64 => secure && multiprocessor,
+            function::SPM_ID_GET | function::NOTIFICATION_BIND | function::NOTIFICATION_UNBIND | function::NOTIFICATION_SET | function::NOTIFICATION_GET => v1_1,
+            function::NOTIFICATION_BITMAP_CREATE | function::NOTIFICATION_BITMAP_DESTROY | function::NOTIFICATION_INFO_GET_32
+            | function::NOTIFICATION_INFO_GET_64 | function::RX_ACQUIRE => v1_1 && !secure,
+            function::PARTITION_INFO_GET_REGS => v1_1,
+            function::MSG_SEND_DIRECT_REQ2 => v1_2,
+            function::MSG_SEND_DIRECT_RESP2 => v1_2 && secure,
+            _ => false,
+        };
+        if supported { Ok(Regs::success(&[])) } else { Err(UNKNOWN) }
+    }
+
+    /// Feature ids, table 13.14.
+    fn feature(&self, from: From, id: u32) -> Result<Regs, Status> {
+        let secure = matches!(from, From::Partition(_));
+        match id {
+            1 if secure && self.receives_notifications(from) => Ok(Regs::success(&[u64::from(NOTIFICATION_PENDING)])),
+            2 if !secure => Ok(Regs::success(&[u64::from(SCHEDULE_RECEIVER)])),
+            3 if secure => {
+                let _ = MANAGED_EXIT;
+                Err(UNKNOWN)
+            }
+            _ => Err(UNKNOWN),
+        }
+    }
+
+    fn receives_notifications(&self, from: From) -> bool {
+        matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.notifications))
+    }
+
+    /// The services that `uuid` selects, one for each entry of the answer: all partitions, each once, for the nil UUID;
+    /// each service of each partition for the register form.
+    fn selected(&self, uuid: Uuid, each_service: bool) -> impl Iterator<Item = (&PartitionConfig, &Service)> {
+        self.partitions().filter(|(_, partition, _)| !partition.has_failed()).flat_map(move |(_, _, config)| {
+            let all = uuid == Uuid::NIL;
+            let most = if all && !each_service { 1 } else { usize::MAX };
+            config.services.iter().filter(move |s| all || s.uuid == uuid).take(most).map(move |s| (config, s))
+        })
+    }
+
+    /// FFA_PARTITION_INFO_GET, section 13.8.
+    pub(crate) fn partition_info_get<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+        let uuid = Uuid::from_words([1, 2, 3, 4].map(|n| call.regs.w(n)));
+        let flags = call.regs.w(5);
+        if flags & !COUNT_ONLY != 0 {
+            return Err(Status::InvalidParameters);
+        }
+        let version = self.version(call.from);
+        let count = self.selected(uuid, false).count();
+        if count == 0 {
+            return Err(Status::InvalidParameters);
+        }
+        if flags & COUNT_ONLY != 0 {
+            return Ok(Regs::success(&[count as u64]));
+        }
+        let size = if version >= Version::V1_1 { partition_info::SIZE } else { partition_info::SIZE_V1_0 };
+        let mut mailbox = self.endpoint(call.from).mailbox.lock();
+        let rx = mailbox.free_rx()?;
+        if (count * size) as u64 > BUFFER_SIZE {
+            return Err(Status::NoMemory);
+        }
+        let entries = self.selected(uuid, false).map(|(config, service)| entry(call.from, version, config, service));
+        for (n, (config, bits, service)) in entries.enumerate() {
+            let mut bytes = [0; partition_info::SIZE];
+            bytes[partition_info::ID..][..2].copy_from_slice(&config.id.0.to_le_bytes());
+            bytes[partition_info::EXECUTION_CONTEXTS..][..2].copy_from_slice(&u16::from(config.vcpus).to_le_bytes());
+            bytes[partition_info::PROPERTIES..][..4].copy_from_slice(&bits.to_le_bytes());
+            if uuid == Uuid::NIL {
+                bytes[partition_info::UUID..].copy_from_slice(&service.uuid.0);
+            }
+            let to = Address { pa: rx.pa + (n * size) as u64, ..rx };
+            machine.write(to, &bytes[..size]).map_err(|_| Status::InvalidParameters)?;
+        }
+        mailbox.give();
+        let size = if version >= Version::V1_1 { size as u64 } else { 0 };
+        Ok(Regs::success(&[count as u64, size]))
+    }
+
+    /// FFA_PARTITION_INFO_GET_REGS, section 13.9.
+    pub(crate) fn partition_info_get_regs(&self, call: &Call) -> Result<Regs, Status> {
+        let version = self.version(call.from);
+        if version < Version::V1_1 {
+            return Err(UNKNOWN);
+        }
+        let uuid = Uuid::from_doublewords(call.regs.0[1], call.regs.0[2]);
+        let start = usize::from(call.regs.0[3] as u16);
+        let tag = (call.regs.0[3] >> 16) as u16;
+        let count = self.selected(uuid, true).count();
+        // The set of partitions changes only when one fails; the tag tells a client that its earlier entries are stale.
+        let current = self.partitions().filter(|(_, p, _)| p.has_failed()).count() as u16;
+        if start == 0 && tag != 0 || start != 0 && tag != current {
+            return Err(if start == 0 { Status::InvalidParameters } else { Status::Retry });
+        }
+        if count == 0 || start >= count {
+            return Err(Status::InvalidParameters);
+        }
+        let last = count - 1;
+        let current_index = last.min(start + ENTRIES_IN_REGISTERS - 1);
+        let mut reply = Regs::new(&[u64::from(function::SUCCESS_64), 0]);
+        reply.0[2] = last as u64 | (current_index as u64) << 16 | u64::from(current) << 32 | (partition_info::SIZE as u64) << 48;
+        let chosen = self.selected(uuid, true).skip(start).take(ENTRIES_IN_REGISTERS);
+        for (n, (config, bits, service)) in chosen.map(|(c, s)| entry(call.from, version, c, s)).enumerate() {
+            let x = &mut reply.0[3 + 3 * n..][..3];
+            x[0] = u64::from(config.id.0) | u64::from(config.vcpus) << 16 | u64::from(bits) << 32;
+            if uuid == Uuid::NIL {
+                x[1..].copy_from_slice(&service.uuid.doublewords());
+            }
+        }
+        Ok(reply)
+    }
+}
+
+/// One entry, with the properties as this caller may see them.
+fn entry<'a>(from: From, version: Version, config: &'a PartitionConfig, service: &'a Service) -> (&'a PartitionConfig, u32, &'a Service) {
+    let methods = service.methods;
+    let mut bits = 0;
+    let mut set = |condition: bool, bit: u32| {
+        if condition {
+            bits |= bit;
+        }
+    };
+    let caller_secure = matches!(from, From::Partition(_));
+    set(methods.has(Methods::DIRECT_RECEIVE), property::DIRECT_RECEIVE);
+    // Partitions do not send direct requests to the normal world: to it they are receivers only.
+    set(caller_secure && methods.has(Methods::DIRECT_SEND), property::DIRECT_SEND);
+    set(methods.has(Methods::INDIRECT), property::INDIRECT);
+    if version >= Version::V1_1 {
+        set(config.notifications, property::NOTIFICATIONS);
+        set(true, property::AARCH64);
+    }
+    if version >= Version::V1_2 {
+        set(methods.has(Methods::DIRECT2_RECEIVE), property::DIRECT2_RECEIVE);
+        set(caller_secure && methods.has(Methods::DIRECT2_SEND), property::DIRECT2_SEND);
+    }
+    (config, bits, service)
+}

@@ -1,0 +1,259 @@
+//! Secure interrupts of partitions (DEN0077A v1.2 chapter 9) and the paravirtual interrupt calls that OP-TEE makes
+//! under an S-EL2 SPMC (the numbers and registers are those of its `hfic` driver).
+
+use crate::machine::Machine;
+use crate::messaging::{Next, deliver, vcpu_on};
+use crate::partition::{MAX_INTERRUPTS, PartitionConfig};
+use crate::spmc::Spmc;
+use crate::vcpu::{Caller, Model, RunState, VcpuId};
+use bulkhead_ffa::{Regs, function};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Virtual interrupt: a notification is pending (what FFA_FEATURES answers for NPI).
+pub(crate) const NOTIFICATION_PENDING: u32 = 5;
+/// Virtual interrupt: managed exit.
+pub(crate) const MANAGED_EXIT: u32 = 4;
+/// Virtual interrupt: the partition's timer.
+pub const VIRTUAL_TIMER: u32 = 3;
+/// SGI of the normal world that schedules receivers of notifications.
+pub const SCHEDULE_RECEIVER: u32 = 8;
+/// Virtual interrupts below this id belong to the SPMC; ids from here on are physical ones.
+const FIRST_PHYSICAL: u32 = 16;
+
+/// Paravirtual calls: identifiers in x0.
+mod paravirtual {
+    pub const ENABLE: u32 = 0xff03;
+    pub const GET: u32 = 0xff04;
+    pub const DEACTIVATE: u32 = 0xff08;
+    pub const RECONFIGURE: u32 = 0xff09;
+    /// RECONFIGURE: enable or disable.
+    pub const STATUS: u32 = 2;
+    /// GET: nothing is pending.
+    pub const NONE: u64 = 0xffff_ffff;
+    /// Any call: refused.
+    pub const REFUSED: u64 = u64::MAX;
+}
+
+/// SMCCC: unknown function.
+const SMC_UNKNOWN: u64 = u64::MAX;
+
+/// Interrupts of one vCPU, a bit for each: 0 to 15 are virtual ones, 16 onwards the partition's physical ones in the
+/// order of its manifest.
+pub struct VirtualInterrupts {
+    enabled: AtomicU64,
+    pending: AtomicU64,
+}
+
+impl VirtualInterrupts {
+    /// None enabled.
+    pub const fn new() -> Self {
+        Self { enabled: AtomicU64::new(0), pending: AtomicU64::new(0) }
+    }
+
+    /// Whether the virtual interrupt line is up.
+    pub fn line(&self) -> bool {
+        self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed) != 0
+    }
+
+    fn post(&self, slot: u32) {
+        self.pending.fetch_or(1 << slot, Ordering::AcqRel);
+    }
+
+    fn take(&self) -> Option<u32> {
+        let ready = self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed);
+        if ready == 0 {
+            return None;
+        }
+        let slot = ready.trailing_zeros();
+        self.pending.fetch_and(!(1 << slot), Ordering::AcqRel);
+        Some(slot)
+    }
+
+    fn enable(&self, slot: u32, enable: bool) {
+        if enable {
+            self.enabled.fetch_or(1 << slot, Ordering::AcqRel);
+        } else {
+            self.enabled.fetch_and(!(1 << slot), Ordering::AcqRel);
+        }
+    }
+}
+
+const _: () = assert!(FIRST_PHYSICAL as usize + MAX_INTERRUPTS <= 64);
+
+fn slot_of(config: &PartitionConfig, interrupt: u32) -> Option<u32> {
+    if interrupt < FIRST_PHYSICAL {
+        return Some(interrupt);
+    }
+    config.interrupts.iter().position(|i| *i == interrupt).map(|n| FIRST_PHYSICAL + n as u32)
+}
+
+fn interrupt_in(config: &PartitionConfig, slot: u32) -> u32 {
+    if slot < FIRST_PHYSICAL { slot } else { config.interrupts.get((slot - FIRST_PHYSICAL) as usize).copied().unwrap_or(slot) }
+}
+
+impl Spmc {
+    /// A call of a partition that is not FF-A's: returns x0.
+    pub(crate) fn paravirtual_call<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, regs: &Regs) -> u64 {
+        let Some(config) = self.config_of(vcpu) else { return SMC_UNKNOWN };
+        if config.s_el0 {
+            return SMC_UNKNOWN;
+        }
+        let interrupts = &self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)];
+        let slot = slot_of(config, regs.w(1));
+        let answer = match (regs.w(0), slot) {
+            (paravirtual::ENABLE, Some(slot)) => {
+                self.enable(machine, interrupts, config, slot, regs.w(2) != 0);
+                0
+            }
+            (paravirtual::RECONFIGURE, Some(slot)) if regs.w(2) == paravirtual::STATUS => {
+                self.enable(machine, interrupts, config, slot, regs.w(3) != 0);
+                0
+            }
+            (paravirtual::GET, _) => interrupts.take().map_or(paravirtual::NONE, |slot| u64::from(interrupt_in(config, slot))),
+            (paravirtual::DEACTIVATE, Some(slot)) => {
+                if slot >= FIRST_PHYSICAL {
+                    machine.deactivate_interrupt(regs.w(1));
+                }
+                0
+            }
+            (paravirtual::ENABLE | paravirtual::RECONFIGURE | paravirtual::DEACTIVATE, _) => paravirtual::REFUSED,
+            _ => SMC_UNKNOWN,
+        };
+        machine.set_virtual_irq(vcpu, interrupts.line());
+        answer
+    }
+
+    fn enable<M: Machine>(&self, machine: &mut M, interrupts: &VirtualInterrupts, config: &PartitionConfig, slot: u32, enable: bool) {
+        interrupts.enable(slot, enable);
+        if slot >= FIRST_PHYSICAL {
+            machine.enable_interrupt(interrupt_in(config, slot), enable);
+        }
+    }
+
+    /// Which vCPU takes a physical interrupt that arrived on this core: its owner's.
+    fn owner_of(&self, interrupt: u32, core: usize) -> Option<(VcpuId, u32)> {
+        self.partitions().find_map(|(index, partition, config)| {
+            let slot = slot_of(config, interrupt).filter(|s| *s >= FIRST_PHYSICAL)?;
+            let vcpu = VcpuId { partition: index, index: vcpu_on(config, core) };
+            (!partition.has_failed()).then_some((vcpu, slot))
+        })
+    }
+
+    /// Acknowledges a secure interrupt and posts it to its owner; returns the owner.
+    fn accept_interrupt<M: Machine>(&self, machine: &mut M) -> Option<VcpuId> {
+        let interrupt = machine.acknowledge_interrupt()?;
+        let Some((vcpu, slot)) = self.owner_of(interrupt, machine.core()) else {
+            // Nobody's: it must not come back for ever.
+            machine.enable_interrupt(interrupt, false);
+            machine.deactivate_interrupt(interrupt);
+            return None;
+        };
+        self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)].post(slot);
+        Some(vcpu)
+    }
+
+    /// Posts a virtual interrupt to a vCPU; it sees it when it runs next, or at once when it runs on this core.
+    pub(crate) fn post_virtual(&self, vcpu: VcpuId, interrupt: u32) {
+        self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)].post(interrupt);
+    }
+
+    /// A secure interrupt took the core from the normal world (FFA_INTERRUPT from the SPMD).
+    pub(crate) fn secure_interrupt_in_normal_world<M: Machine>(&self, machine: &mut M) -> Regs {
+        let resume = Regs::new(&[u64::from(function::NORMAL_WORLD_RESUME)]);
+        let Some(vcpu) = self.accept_interrupt(machine) else { return resume };
+        if !self.enter_for_interrupt(machine, vcpu, Caller::InterruptedNormalWorld) {
+            // Busy: it sees the interrupt when it runs next.
+            return resume;
+        }
+        let masked = machine.mask_normal_world_interrupts(true);
+        self.run_chain(machine, vcpu);
+        machine.mask_normal_world_interrupts(masked);
+        resume
+    }
+
+    /// A secure interrupt while `current` runs.
+    pub(crate) fn secure_interrupt_in_partition<M: Machine>(&self, machine: &mut M, current: VcpuId) -> Next {
+        let Some(vcpu) = self.accept_interrupt(machine) else { return self.continue_or_time_out(machine, current) };
+        if vcpu == current {
+            self.refresh_line(machine, current);
+            return Next::Resume(current);
+        }
+        if self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current)) {
+            return Next::Resume(vcpu);
+        }
+        Next::Resume(current)
+    }
+
+    /// What was acknowledged was the SPMC's own timer, or nothing.
+    fn continue_or_time_out<M: Machine>(&self, machine: &mut M, current: VcpuId) -> Next {
+        if machine.time_limit_reached() && self.vcpu(current).1.model() == Model::Init {
+            let fault = machine.time_limit_fault(current);
+            return self.fail(machine, current, &fault);
+        }
+        self.refresh_line(machine, current);
+        Next::Resume(current)
+    }
+
+    fn refresh_line<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
+        let up = self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)].line();
+        machine.set_virtual_irq(vcpu, up);
+    }
+
+    /// Enters a waiting vCPU so that it handles what is pending; `false` when it is not waiting.
+    fn enter_for_interrupt<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, caller: Caller) -> bool {
+        let (partition, state) = self.vcpu(vcpu);
+        let interrupts = &partition.interrupts[usize::from(vcpu.index)];
+        let Some(config) = partition.config() else { return false };
+        if !(interrupts.line() || config.s_el0) || state.claim(RunState::Waiting).is_err() {
+            return false;
+        }
+        state.converse(caller, Model::SecureInterrupt);
+        let id = if config.s_el0 { self.take_message(machine, vcpu) } else { 0 };
+        deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::INTERRUPT), 0, u64::from(id)]));
+        machine.set_virtual_irq(vcpu, interrupts.line());
+        true
+    }
+
+    /// For S-EL0: takes one pending physical interrupt, which its FFA_INTERRUPT names, and ends its active state.
+    fn take_message<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> u32 {
+        let (partition, _) = self.vcpu(vcpu);
+        let interrupts = &partition.interrupts[usize::from(vcpu.index)];
+        let (Some(config), pending) = (partition.config(), interrupts.pending.load(Ordering::Acquire) >> FIRST_PHYSICAL) else { return 0 };
+        if pending == 0 {
+            return 0;
+        }
+        let slot = pending.trailing_zeros() + FIRST_PHYSICAL;
+        interrupts.pending.fetch_and(!(1 << slot), Ordering::AcqRel);
+        let id = interrupt_in(config, slot);
+        machine.deactivate_interrupt(id);
+        id
+    }
+
+    /// FFA_MSG_WAIT of an S-EL0 vCPU with an interrupt pending returns at once with FFA_INTERRUPT.
+    pub(crate) fn pending_interrupt_message<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Option<Next> {
+        let config = self.config_of(vcpu)?;
+        let (partition, state) = self.vcpu(vcpu);
+        if !config.s_el0 || state.model() == Model::Init {
+            return None;
+        }
+        let pending = partition.interrupts[usize::from(vcpu.index)].pending.load(Ordering::Acquire) >> FIRST_PHYSICAL;
+        if pending == 0 {
+            return None;
+        }
+        let id = self.take_message(machine, vcpu);
+        deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::INTERRUPT), 0, u64::from(id)]));
+        Some(Next::Resume(vcpu))
+    }
+
+    /// Posts NPI to a vCPU of a partition that has notifications.
+    pub(crate) fn raise_notification_pending(&self, vcpu: VcpuId) {
+        if !self.config_of(vcpu).is_some_and(|c| c.s_el0) {
+            self.post_virtual(vcpu, NOTIFICATION_PENDING);
+        }
+    }
+
+    /// The virtual interrupt line of a vCPU that is about to run.
+    pub(crate) fn line_of(&self, vcpu: VcpuId) -> bool {
+        self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)].line()
+    }
+}

@@ -1,0 +1,125 @@
+//! What the core needs of the hardware.
+
+use crate::fault::Fault;
+use crate::vcpu::VcpuId;
+use bulkhead_ffa::Regs;
+
+/// A physical address in one of the two physical address spaces that partitions and the normal world live in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Physical address; equal to the intermediate physical address everywhere in Bulkhead.
+    pub pa: u64,
+    /// Secure or non-secure address space.
+    pub secure: bool,
+}
+
+/// Why a partition stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// SMC, HVC or (S-EL0) SVC with immediate zero: an ABI call. The registers are the vCPU's.
+    Call,
+    /// HVC or SMC whose function identifier is a paravirtual interrupt call arrives as [`Exit::Call`] too; this one is a
+    /// non-secure interrupt (FIQ at S-EL2): the normal world wants the core.
+    NormalWorldInterrupt,
+    /// A secure interrupt (IRQ at S-EL2), not yet acknowledged.
+    SecureInterrupt,
+    /// The partition did something that it may not.
+    Fault(Fault),
+}
+
+/// Access to guest memory failed: not mapped, or the bus refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessFault;
+
+/// A page as a partition's own tables see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// The partition may read.
+    pub read: bool,
+    /// The partition may write.
+    pub write: bool,
+    /// The partition may execute.
+    pub execute: bool,
+}
+
+/// One core's view of the machine.
+///
+/// Methods that take a [`VcpuId`] may be called only for a vCPU that this core has claimed, unless they say otherwise.
+pub trait Machine: memory::PageTables {
+    /// Index of this core, less than [`crate::MAX_CORES`].
+    fn core(&self) -> usize;
+
+    /// Runs a vCPU until it stops.
+    fn run(&mut self, vcpu: VcpuId) -> Exit;
+
+    /// x0 to x17 of a vCPU.
+    fn regs(&mut self, vcpu: VcpuId) -> &mut Regs;
+
+    /// Makes a vCPU ready for its first entry at `entry`, with `x0` as its argument and all else as at reset.
+    fn reset_vcpu(&mut self, vcpu: VcpuId, entry: u64, x0: u64);
+
+    /// Moves whatever of the vCPU's state is still in this core's registers to memory, so that another core can run it.
+    fn park(&mut self, vcpu: VcpuId);
+
+    /// Moves all partition state to memory and brings back the normal world's (EL1 registers, FP/SIMD/SVE).
+    fn leave_to_normal_world(&mut self);
+
+    /// Sets or clears the virtual IRQ line of a vCPU.
+    fn set_virtual_irq(&mut self, vcpu: VcpuId, pending: bool);
+
+    /// Masks non-secure interrupts while the SPMC itself schedules a partition; returns whether they were masked before.
+    fn mask_normal_world_interrupts(&mut self, mask: bool);
+
+    /// Copies from guest memory.
+    ///
+    /// # Errors
+    /// [`AccessFault`] when the bus refuses; `out` is then undefined.
+    fn read(&mut self, from: Address, out: &mut [u8]) -> Result<(), AccessFault>;
+
+    /// Copies to guest memory.
+    ///
+    /// # Errors
+    /// [`AccessFault`] when the bus refuses; part of the data may have been written.
+    fn write(&mut self, to: Address, data: &[u8]) -> Result<(), AccessFault>;
+
+    /// Acknowledges the highest-priority secure interrupt and drops its priority; `None` when it was spurious or the SPMC's own.
+    fn acknowledge_interrupt(&mut self) -> Option<u32>;
+
+    /// Deactivates a secure interrupt that was acknowledged.
+    fn deactivate_interrupt(&mut self, interrupt: u32);
+
+    /// Enables or disables a secure interrupt at the distributor, as group 1 secure, routed to this core when enabled.
+    fn enable_interrupt(&mut self, interrupt: u32, enable: bool);
+
+    /// Whether the SPMC's own timer, which ends an initialisation that takes too long, has fired since it was armed.
+    fn time_limit_reached(&mut self) -> bool;
+
+    /// The report of a vCPU that ran into the time limit.
+    fn time_limit_fault(&mut self, vcpu: VcpuId) -> Fault;
+
+    /// Arms the SPMC's timer to fire after `milliseconds`; `None` stops it.
+    fn set_time_limit(&mut self, milliseconds: Option<u32>);
+
+    /// Raises the schedule receiver interrupt in the normal world.
+    fn raise_schedule_receiver(&mut self);
+
+    /// How a partition sees a page of its own, by its stage 2 and, at S-EL0, its stage 1. Any core may ask.
+    fn permissions(&mut self, partition: u8, page: u64) -> Option<Permissions>;
+
+    /// Changes an S-EL0 partition's stage-1 permissions of `pages` pages that it owns.
+    ///
+    /// # Errors
+    /// [`memory::OutOfMemory`] when there is no table to split a block.
+    fn set_permissions(&mut self, partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), memory::OutOfMemory>;
+
+    /// Prints what a partition did wrong: partition, vCPU, place, syndrome in words, and whose memory it touched.
+    fn report_fault(&mut self, vcpu: VcpuId, fault: &Fault);
+
+    /// Takes away a failed partition's access to interrupts and devices, so that nothing of it goes on.
+    fn quiesce(&mut self, partition: u8);
+
+    /// Prints one line for a partition (`None`: the SPMC itself). The text has no line end.
+    fn print(&mut self, partition: Option<u8>, line: &str);
+}
+
+use crate::memory;

@@ -1,0 +1,147 @@
+//! RX/TX buffers: FFA_RXTX_MAP, FFA_RXTX_UNMAP, FFA_RX_RELEASE (DEN0077A v1.2 sections 13.5 to 13.7).
+//!
+//! Invariant: the SPMC writes the RX buffer only while it owns it (`!full`), and gives it to the endpoint with the write.
+
+use crate::calls::{Call, From};
+use crate::machine::{Address, Machine};
+use crate::spmc::Spmc;
+use bulkhead_ffa::{EndpointId, Regs, Status, function};
+
+/// Bytes of each buffer: one page is the minimum, the maximum and the alignment that FFA_FEATURES reports.
+pub const BUFFER_SIZE: u64 = 4096;
+
+/// An endpoint's buffer pair.
+pub struct Mailbox {
+    buffers: Option<Buffers>,
+    full: bool,
+}
+
+/// Where the buffers are.
+#[derive(Clone, Copy)]
+pub struct Buffers {
+    /// Read by the endpoint.
+    pub rx: Address,
+    /// Written by the endpoint.
+    pub tx: Address,
+}
+
+impl Mailbox {
+    /// No buffers.
+    pub const fn new() -> Self {
+        Self { buffers: None, full: false }
+    }
+
+    /// The buffers.
+    ///
+    /// # Errors
+    /// `missing` when none are mapped.
+    pub fn buffers(&self, missing: Status) -> Result<Buffers, Status> {
+        self.buffers.ok_or(missing)
+    }
+
+    /// The RX buffer, for the SPMC to write.
+    ///
+    /// # Errors
+    /// BUSY when the endpoint still owns it or has none.
+    pub fn free_rx(&self) -> Result<Address, Status> {
+        match self.buffers {
+            Some(buffers) if !self.full => Ok(buffers.rx),
+            _ => Err(Status::Busy),
+        }
+    }
+
+    /// Gives the RX buffer to the endpoint.
+    pub fn give(&mut self) {
+        self.full = true;
+    }
+
+    /// Whether the endpoint owns a full RX buffer.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Takes the RX buffer back, if the endpoint has it: FFA_MSG_WAIT's implicit release.
+    pub fn release(&mut self) {
+        self.full = false;
+    }
+
+    /// Whether `page` is one of the buffers.
+    pub fn holds(&self, page: u64) -> bool {
+        self.buffers.is_some_and(|b| b.rx.pa == page || b.tx.pa == page)
+    }
+}
+
+impl Spmc {
+    pub(crate) fn rxtx_map<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+        let wide = function::is_64_bit(call.function());
+        let [tx, rx] = [1, 2].map(|n| if wide { call.regs.0[n] } else { u64::from(call.regs.w(n)) });
+        let pages = call.regs.w(3);
+        // Bits 31..6 must be zero; one page is all there is (FFA_FEATURES says so).
+        if pages != 1 || tx % BUFFER_SIZE != 0 || rx % BUFFER_SIZE != 0 || tx == rx {
+            return Err(Status::InvalidParameters);
+        }
+        let endpoint = self.endpoint(call.from);
+        let mut mailbox = endpoint.mailbox.lock();
+        if mailbox.buffers.is_some() {
+            return Err(Status::Denied);
+        }
+        // Keeps memory transactions from moving the pages between the check and the registration.
+        let _memory = self.memory.lock();
+        let place = |machine: &M, page: u64| {
+            let holding = machine.holding(call.from.owner(), page).ok_or(Status::InvalidParameters)?;
+            let usable = holding.permissions.read && holding.permissions.write && holding.is_normal_memory();
+            if !usable {
+                return Err(Status::InvalidParameters);
+            }
+            if !holding.is_exclusive() {
+                return Err(Status::Denied);
+            }
+            Ok(Address { pa: page, secure: holding.secure })
+        };
+        mailbox.buffers = Some(Buffers { rx: place(machine, rx)?, tx: place(machine, tx)? });
+        mailbox.full = false;
+        Ok(Regs::success(&[]))
+    }
+
+    pub(crate) fn rxtx_unmap(&self, call: &Call) -> Result<Regs, Status> {
+        // w1 bits 31..16 name the endpoint only for a hypervisor that acts for a VM; every other caller leaves it zero.
+        let id = EndpointId((call.regs.w(1) >> 16) as u16);
+        if id != EndpointId::HYPERVISOR && id != self.id(call.from) {
+            return Err(Status::InvalidParameters);
+        }
+        let mut mailbox = self.endpoint(call.from).mailbox.lock();
+        if mailbox.buffers.take().is_none() {
+            return Err(Status::InvalidParameters);
+        }
+        mailbox.full = false;
+        Ok(Regs::success(&[]))
+    }
+
+    pub(crate) fn rx_release(&self, call: &Call) -> Result<Regs, Status> {
+        let id = EndpointId(call.regs.w(1) as u16);
+        if matches!(call.from, From::NormalWorld) && id != EndpointId::HYPERVISOR {
+            return Err(Status::InvalidParameters);
+        }
+        let mut mailbox = self.endpoint(call.from).mailbox.lock();
+        if !mailbox.full {
+            return Err(Status::Denied);
+        }
+        mailbox.full = false;
+        Ok(Regs::success(&[]))
+    }
+
+    pub(crate) fn rx_acquire(&self, call: &Call) -> Result<Regs, Status> {
+        if !matches!(call.from, From::NormalWorld) {
+            return Err(Status::NotSupported);
+        }
+        if call.regs.w(1) & 0xffff != 0 {
+            return Err(Status::InvalidParameters);
+        }
+        let mailbox = self.endpoint(call.from).mailbox.lock();
+        mailbox.buffers(Status::Denied)?;
+        if mailbox.full {
+            return Err(Status::Denied);
+        }
+        Ok(Regs::success(&[]))
+    }
+}

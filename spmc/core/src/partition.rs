@@ -1,0 +1,178 @@
+//! Partitions: what the manifest fixed, and what changes while they run.
+
+use crate::mailbox::Mailbox;
+use crate::vcpu::Vcpu;
+use crate::{MAX_CORES, interrupts::VirtualInterrupts};
+use arrayvec::ArrayVec;
+use bulkhead_ffa::{EndpointId, Uuid, Version};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use spin::{Mutex, Once};
+
+/// Index of a partition in the SPMC's table.
+pub type PartitionIndex = u8;
+/// Service UUIDs of one partition, at the most.
+pub const MAX_UUIDS: usize = 4;
+/// Physical interrupts of one partition, at the most.
+pub const MAX_INTERRUPTS: usize = 32;
+
+/// Messaging methods of a partition or service, with the bits of the manifest's `messaging-method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Methods(pub u32);
+
+impl Methods {
+    /// Receives FFA_MSG_SEND_DIRECT_REQ.
+    pub const DIRECT_RECEIVE: u32 = 1 << 0;
+    /// Sends FFA_MSG_SEND_DIRECT_REQ.
+    pub const DIRECT_SEND: u32 = 1 << 1;
+    /// Indirect messages.
+    pub const INDIRECT: u32 = 1 << 2;
+    /// Receives FFA_MSG_SEND_DIRECT_REQ2.
+    pub const DIRECT2_RECEIVE: u32 = 1 << 9;
+    /// Sends FFA_MSG_SEND_DIRECT_REQ2.
+    pub const DIRECT2_SEND: u32 = 1 << 10;
+
+    /// Whether all of `bits` are set.
+    #[must_use]
+    pub const fn has(self, bits: u32) -> bool {
+        self.0 & bits == bits
+    }
+}
+
+/// A service that a partition offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// What it is asked for by.
+    pub uuid: Uuid,
+    /// How it is talked to.
+    pub methods: Methods,
+}
+
+/// What the manifests say of a partition, as far as messages and calls depend on it.
+#[derive(Clone, Debug)]
+pub struct PartitionConfig {
+    /// Its endpoint id.
+    pub id: EndpointId,
+    /// Its services; at least one.
+    pub services: ArrayVec<Service, MAX_UUIDS>,
+    /// The methods of all services together.
+    pub methods: Methods,
+    /// Execution contexts: 1, or one for each core.
+    pub vcpus: u8,
+    /// Runs at S-EL0 (else at S-EL1).
+    pub s_el0: bool,
+    /// Receives notifications.
+    pub notifications: bool,
+    /// Wants power management messages when a core goes off.
+    pub power_off_messages: bool,
+    /// The version its manifest names: what it speaks until it calls FFA_VERSION.
+    pub version: Version,
+    /// Its physical interrupts.
+    pub interrupts: ArrayVec<u32, MAX_INTERRUPTS>,
+    /// Where its first vCPU starts.
+    pub entry: u64,
+    /// x0 at its first entry (the register that `gp-register-num` names is always x0 here).
+    pub boot_argument: u64,
+    /// Milliseconds that the initialisation of one vCPU may take.
+    pub init_time_limit_ms: u32,
+}
+
+/// The version that an endpoint speaks, and whether it may still change (DEN0077A v1.2 section 13.2).
+pub struct Spoken {
+    version: AtomicU32,
+    locked: AtomicBool,
+}
+
+impl Spoken {
+    const fn new() -> Self {
+        Self { version: AtomicU32::new(Version::V1_0.0), locked: AtomicBool::new(false) }
+    }
+
+    /// The version spoken now.
+    pub fn version(&self) -> Version {
+        Version(self.version.load(Ordering::Relaxed))
+    }
+
+    /// Sets the version, where it is not locked.
+    pub fn set(&self, version: Version) -> bool {
+        if self.locked.load(Ordering::Relaxed) && version != self.version() {
+            return false;
+        }
+        self.version.store(version.0, Ordering::Relaxed);
+        true
+    }
+
+    /// Fixes the version: another call than FFA_VERSION was made.
+    pub fn lock(&self) {
+        if !self.locked.load(Ordering::Relaxed) {
+            self.locked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// An endpoint's side of the ABI: the normal world has one too.
+pub struct Endpoint {
+    /// Its version.
+    pub spoken: Spoken,
+    /// Its RX/TX buffers.
+    pub mailbox: Mutex<Mailbox>,
+}
+
+impl Endpoint {
+    /// Nothing agreed yet.
+    pub const fn new() -> Self {
+        Self { spoken: Spoken::new(), mailbox: Mutex::new(Mailbox::new()) }
+    }
+}
+
+/// One partition.
+pub struct Partition {
+    config: Once<PartitionConfig>,
+    /// Version and buffers.
+    pub endpoint: Endpoint,
+    /// Execution contexts.
+    pub vcpus: [Vcpu; MAX_CORES],
+    /// Virtual interrupts of each execution context.
+    pub interrupts: [VirtualInterrupts; MAX_CORES],
+    /// Where secondary execution contexts start; 0: not registered.
+    pub secondary_entry: AtomicU64,
+    /// The first vCPU has finished its initialisation.
+    pub initialised: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Partition {
+    /// An empty place in the table.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            config: Once::new(),
+            endpoint: Endpoint::new(),
+            vcpus: [const { Vcpu::new() }; MAX_CORES],
+            interrupts: [const { VirtualInterrupts::new() }; MAX_CORES],
+            secondary_entry: AtomicU64::new(0),
+            initialised: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Fixes the configuration, at boot.
+    pub fn configure(&self, config: PartitionConfig) {
+        self.endpoint.spoken.set(config.version);
+        self.config.call_once(|| config);
+    }
+
+    /// The configuration; `None` for an empty place.
+    pub fn config(&self) -> Option<&PartitionConfig> {
+        self.config.get()
+    }
+
+    /// Whether it was ended after a fault.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Ends it; returns whether this call was the one that did.
+    pub fn fail(&self) -> bool {
+        !self.failed.swap(true, Ordering::AcqRel)
+    }
+}

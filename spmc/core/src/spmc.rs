@@ -1,0 +1,165 @@
+//! The SPMC's state, and the way from the normal world's call to its answer.
+
+use crate::calls::{Call, From};
+use crate::machine::Machine;
+use crate::memory;
+use crate::notifications::Notifications;
+use crate::partition::{Endpoint, Partition, PartitionConfig};
+use crate::vcpu::VcpuId;
+use crate::{MAX_PARTITIONS, PartitionIndex};
+use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use spin::Mutex;
+
+/// The FF-A version that Bulkhead implements.
+pub const OUR_VERSION: Version = Version::V1_2;
+
+/// Everything that cores share.
+///
+/// Locks are taken in the order in which the fields stand, a partition's mailbox before the memory lock; none is held
+/// while a partition runs.
+pub struct Spmc {
+    partitions: [Partition; MAX_PARTITIONS],
+    count: AtomicU8,
+    /// Where the binary's secondary cores enter: fixed at boot, kept here for FFA_SECONDARY_EP_REGISTER's answer.
+    pub(crate) normal_world: Endpoint,
+    pub(crate) notifications: Mutex<Notifications>,
+    pub(crate) memory: Mutex<memory::MemoryManager>,
+    pub(crate) consoles: Mutex<crate::console::Consoles>,
+    /// Partition indices in boot order, one byte each from bit 0.
+    boot_order: AtomicU64,
+}
+
+impl Spmc {
+    /// No partitions yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            partitions: [const { Partition::new() }; MAX_PARTITIONS],
+            count: AtomicU8::new(0),
+            normal_world: Endpoint::new(),
+            notifications: Mutex::new(Notifications::new()),
+            memory: Mutex::new(memory::MemoryManager::new()),
+            consoles: Mutex::new(crate::console::Consoles::new()),
+            boot_order: AtomicU64::new(0x0706_0504_0302_0100),
+        }
+    }
+
+    /// Adds a partition, at boot. Returns its index; `None` when the table is full.
+    pub fn add(&self, config: PartitionConfig) -> Option<PartitionIndex> {
+        let index = self.count.load(Ordering::Relaxed);
+        let place = self.partitions.get(usize::from(index))?;
+        place.configure(config);
+        self.count.store(index + 1, Ordering::Release);
+        Some(index)
+    }
+
+    /// Sets the order in which partitions are initialised: `order[n]` is the index of the n-th.
+    pub fn set_boot_order(&self, order: &[PartitionIndex]) {
+        let word = order.iter().take(8).rev().fold(0u64, |word, index| word << 8 | u64::from(*index));
+        self.boot_order.store(word, Ordering::Relaxed);
+    }
+
+    pub(crate) fn boot_order(&self) -> impl Iterator<Item = PartitionIndex> {
+        let word = self.boot_order.load(Ordering::Relaxed);
+        (0..self.count()).map(move |n| (word >> (8 * n)) as u8)
+    }
+
+    pub(crate) fn count(&self) -> u8 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Partition `index`, if there is one.
+    pub fn partition(&self, index: PartitionIndex) -> Option<(&Partition, &PartitionConfig)> {
+        let partition = self.partitions.get(usize::from(index))?;
+        Some((partition, partition.config()?))
+    }
+
+    /// All partitions, with their indices.
+    pub fn partitions(&self) -> impl Iterator<Item = (PartitionIndex, &Partition, &PartitionConfig)> {
+        (0..self.count()).filter_map(|i| self.partition(i).map(|(p, c)| (i, p, c)))
+    }
+
+    /// The partition with this id.
+    pub fn find(&self, id: EndpointId) -> Option<(PartitionIndex, &Partition, &PartitionConfig)> {
+        // Ids are handed out from 0x8001 on in the order of the table in every manifest that we know; others are searched.
+        let guess = usize::from(id.0.wrapping_sub(0x8001));
+        if let Some(config) = self.partitions.get(guess).and_then(Partition::config)
+            && config.id == id
+        {
+            return Some((guess as u8, &self.partitions[guess], config));
+        }
+        self.partitions().find(|(_, _, config)| config.id == id)
+    }
+
+    /// A vCPU's partition and shared state. The id is one that this crate made, so it exists.
+    pub(crate) fn vcpu(&self, id: VcpuId) -> (&Partition, &crate::vcpu::Vcpu) {
+        let partition = &self.partitions[usize::from(id.partition) % MAX_PARTITIONS];
+        (partition, &partition.vcpus[usize::from(id.index) % crate::MAX_CORES])
+    }
+
+    pub(crate) fn config_of(&self, id: VcpuId) -> Option<&PartitionConfig> {
+        self.vcpu(id).0.config()
+    }
+
+    pub(crate) fn endpoint(&self, from: From) -> &Endpoint {
+        match from {
+            From::NormalWorld => &self.normal_world,
+            From::Partition(vcpu) => &self.vcpu(vcpu).0.endpoint,
+        }
+    }
+
+    pub(crate) fn id(&self, from: From) -> EndpointId {
+        match from {
+            From::NormalWorld => EndpointId::HYPERVISOR,
+            From::Partition(vcpu) => self.config_of(vcpu).map_or(EndpointId::SPMC, |c| c.id),
+        }
+    }
+
+    pub(crate) fn version(&self, from: From) -> Version {
+        self.endpoint(from).spoken.version()
+    }
+
+    /// Answers one call that the SPMD delivered: returns what goes back by SMC.
+    ///
+    /// `regs` are the normal world's x0 to x17, or a message of the SPMD's own.
+    pub fn handle_normal_world<M: Machine>(&self, machine: &mut M, regs: &Regs) -> Regs {
+        let call = Call { from: From::NormalWorld, regs: *regs };
+        let function = call.function();
+        let mut reply = match function {
+            function::MSG_SEND_DIRECT_REQ_32 if (regs.w(1) >> 16) as u16 == EndpointId::SPMD.0 => self.spmd_message(machine, &call),
+            function::INTERRUPT => self.secure_interrupt_in_normal_world(machine),
+            _ => {
+                self.normal_world.spoken.lock();
+                match function {
+                    function::MSG_SEND_DIRECT_REQ_32 | function::MSG_SEND_DIRECT_REQ_64 | function::MSG_SEND_DIRECT_REQ2 => {
+                        self.request_from_normal_world(machine, &call)
+                    }
+                    function::RUN => self.run_from_normal_world(machine, &call),
+                    _ => self.common_call(machine, &call),
+                }
+                .unwrap_or_else(Regs::error)
+            }
+        };
+        // x8 to x17 belong to the caller, except where the reply defines them (SMCCC 1.2, DEN0077A v1.2 section 11.2).
+        if !carries_extended_registers(function, reply.function()) {
+            reply.0[8..].copy_from_slice(&regs.0[8..]);
+        }
+        reply
+    }
+}
+
+impl Default for Spmc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether x8 to x17 of the answer `reply` to `call` mean something.
+pub(crate) fn carries_extended_registers(call: u32, reply: u32) -> bool {
+    matches!(reply, function::MSG_SEND_DIRECT_REQ2 | function::MSG_SEND_DIRECT_RESP2)
+        || (call == function::PARTITION_INFO_GET_REGS && reply == function::SUCCESS_64)
+}
+
+/// A status for calls that nobody implements.
+pub(crate) const UNKNOWN: Status = Status::NotSupported;

@@ -1,0 +1,260 @@
+// Entry from EL3, exception vectors of S-EL2, and the switch to a partition and back.
+//
+// Register use at entry (TF-A's SPMD): x0 the SPMC manifest, x4 this core's linear index. MMU and data cache are off.
+
+.set STACK_SIZE, 12288
+.set STACK_STRIDE, 12288 + 4096
+// Offsets in VcpuContext (vcpu_context.rs asserts them).
+.set CTX_ELR, 248
+.set CTX_ESR, 264
+.set CTX_HPFAR, 280
+// Bytes that enter_guest keeps on the stack: x19 to x30, then the context's address.
+.set FRAME, 112
+.set FRAME_CTX, 96
+
+.section .text.entry, "ax"
+.global _start
+_start:
+    msr     daifset, #0xf
+    mov     x19, x0
+    mov     x20, x4
+    // Zero .bss, and drop what caches may hold of it: the MMU is off, so these writes go straight to memory.
+    ldr     x0, =__bss_start
+    ldr     x1, =__tables_end
+1:  dc      ivac, x0
+    add     x0, x0, #64
+    cmp     x0, x1
+    b.lo    1b
+    dsb     sy
+    ldr     x0, =__bss_start
+    ldr     x1, =__bss_end
+2:  stp     xzr, xzr, [x0], #16
+    cmp     x0, x1
+    b.lo    2b
+    bl      core_setup
+    mov     x0, x19
+    bl      primary_main
+    b       .
+
+.global _secondary_start
+_secondary_start:
+    msr     daifset, #0xf
+    mov     x20, x4
+    bl      core_setup
+    bl      secondary_main
+    b       .
+
+// x20: core index. Sets vectors, TPIDR_EL2 and the stack.
+core_setup:
+    msr     tpidr_el2, x20
+    ldr     x0, =vectors
+    msr     vbar_el2, x0
+    ldr     x0, =__stacks_start
+    mov     x1, #STACK_STRIDE
+    add     x2, x20, #1
+    madd    x0, x1, x2, x0
+    msr     spsel, #1
+    mov     sp, x0
+    isb
+    ret
+
+.text
+// u64 enter_guest(VcpuContext *ctx): runs the vCPU until it stops; returns 0 sync, 1 IRQ, 2 FIQ, 3 SError.
+.global enter_guest
+enter_guest:
+    sub     sp, sp, #FRAME
+    stp     x19, x20, [sp, #0]
+    stp     x21, x22, [sp, #16]
+    stp     x23, x24, [sp, #32]
+    stp     x25, x26, [sp, #48]
+    stp     x27, x28, [sp, #64]
+    stp     x29, x30, [sp, #80]
+    str     x0, [sp, #FRAME_CTX]
+    ldp     x1, x2, [x0, #CTX_ELR]
+    msr     elr_el2, x1
+    msr     spsr_el2, x2
+    ldp     x2, x3, [x0, #16]
+    ldp     x4, x5, [x0, #32]
+    ldp     x6, x7, [x0, #48]
+    ldp     x8, x9, [x0, #64]
+    ldp     x10, x11, [x0, #80]
+    ldp     x12, x13, [x0, #96]
+    ldp     x14, x15, [x0, #112]
+    ldp     x16, x17, [x0, #128]
+    ldp     x18, x19, [x0, #144]
+    ldp     x20, x21, [x0, #160]
+    ldp     x22, x23, [x0, #176]
+    ldp     x24, x25, [x0, #192]
+    ldp     x26, x27, [x0, #208]
+    ldp     x28, x29, [x0, #224]
+    ldr     x30, [x0, #240]
+    ldp     x0, x1, [x0]
+    eret
+    // No straight-line speculation past the ERET.
+    dsb     nsh
+    isb
+
+guest_exit:
+    ldr     x0, [sp, #16 + FRAME_CTX]
+    stp     x2, x3, [x0, #16]
+    stp     x4, x5, [x0, #32]
+    stp     x6, x7, [x0, #48]
+    stp     x8, x9, [x0, #64]
+    stp     x10, x11, [x0, #80]
+    stp     x12, x13, [x0, #96]
+    stp     x14, x15, [x0, #112]
+    stp     x16, x17, [x0, #128]
+    stp     x18, x19, [x0, #144]
+    stp     x20, x21, [x0, #160]
+    stp     x22, x23, [x0, #176]
+    stp     x24, x25, [x0, #192]
+    stp     x26, x27, [x0, #208]
+    stp     x28, x29, [x0, #224]
+    str     x30, [x0, #240]
+    ldp     x2, x3, [sp], #16
+    stp     x2, x3, [x0]
+    mrs     x2, elr_el2
+    mrs     x3, spsr_el2
+    stp     x2, x3, [x0, #CTX_ELR]
+    mrs     x2, esr_el2
+    mrs     x3, far_el2
+    stp     x2, x3, [x0, #CTX_ESR]
+    mrs     x2, hpfar_el2
+    str     x2, [x0, #CTX_HPFAR]
+    mov     x0, x1
+    ldp     x19, x20, [sp, #0]
+    ldp     x21, x22, [sp, #16]
+    ldp     x23, x24, [sp, #32]
+    ldp     x25, x26, [sp, #48]
+    ldp     x27, x28, [sp, #64]
+    ldp     x29, x30, [sp, #80]
+    add     sp, sp, #FRAME
+    ret
+
+// void call_el3(u64 x[18]): one SMC with x0 to x17 in, x0 to x17 out. EL3 preserves the rest.
+.global call_el3
+call_el3:
+    stp     x29, x30, [sp, #-32]!
+    str     x0, [sp, #16]
+    ldp     x2, x3, [x0, #16]
+    ldp     x4, x5, [x0, #32]
+    ldp     x6, x7, [x0, #48]
+    ldp     x8, x9, [x0, #64]
+    ldp     x10, x11, [x0, #80]
+    ldp     x12, x13, [x0, #96]
+    ldp     x14, x15, [x0, #112]
+    ldp     x16, x17, [x0, #128]
+    ldp     x0, x1, [x0]
+    smc     #0
+    ldr     x30, [sp, #16]
+    stp     x0, x1, [x30]
+    stp     x2, x3, [x30, #16]
+    stp     x4, x5, [x30, #32]
+    stp     x6, x7, [x30, #48]
+    stp     x8, x9, [x30, #64]
+    stp     x10, x11, [x30, #80]
+    stp     x12, x13, [x30, #96]
+    stp     x14, x15, [x30, #112]
+    stp     x16, x17, [x30, #128]
+    ldp     x29, x30, [sp], #32
+    ret
+
+// u64 guest_copy(void *to, const void *from, u64 bytes): one side may be guest memory that the bus refuses; returns 0,
+// or 1 after a fault. Uses no stack, and x16 and x17 not at all: the fault handler has those.
+.global guest_copy
+guest_copy:
+guest_copy_start:
+    orr     x3, x0, x1
+    orr     x3, x3, x2
+    tst     x3, #7
+    b.ne    2f
+1:  cbz     x2, 3f
+    ldr     x4, [x1], #8
+    str     x4, [x0], #8
+    sub     x2, x2, #8
+    b       1b
+2:  cbz     x2, 3f
+    ldrb    w4, [x1], #1
+    strb    w4, [x0], #1
+    sub     x2, x2, #1
+    b       2b
+3:  mov     x0, #0
+    ret
+guest_copy_end:
+guest_copy_fault:
+    mov     x0, #1
+    ret
+
+.macro lower_vector kind
+.balign 0x80
+    stp     x0, x1, [sp, #-16]!
+    mov     x1, #\kind
+    b       guest_exit
+.endm
+
+.macro fatal_vector kind
+.balign 0x80
+    mov     x16, #\kind
+    b       fatal_exception
+.endm
+
+.balign 0x800
+vectors:
+    // Current EL with SP_EL0: never used.
+    fatal_vector 0
+    fatal_vector 1
+    fatal_vector 2
+    fatal_vector 3
+    // Current EL with SP_EL2.
+.balign 0x80
+    mrs     x16, elr_el2
+    adr     x17, guest_copy_start
+    cmp     x16, x17
+    b.lo    1f
+    adr     x17, guest_copy_end
+    cmp     x16, x17
+    b.hs    1f
+    adr     x17, guest_copy_fault
+    msr     elr_el2, x17
+    eret
+1:  mov     x16, #0
+    b       fatal_exception
+    fatal_vector 1
+    fatal_vector 2
+    fatal_vector 3
+    // Lower EL, AArch64.
+    lower_vector 0
+    lower_vector 1
+    lower_vector 2
+    lower_vector 3
+    // Lower EL, AArch32: no partition may run there, an exception from it is reported like any other.
+    lower_vector 0
+    lower_vector 1
+    lower_vector 2
+    lower_vector 3
+
+// The stack may be what broke: report on the core's own emergency stack, the top of the stack region's end part.
+fatal_exception:
+    mrs     x17, tpidr_el2
+    ldr     x18, =emergency_stacks
+    add     x17, x17, #1
+    add     x18, x18, x17, lsl #11
+    mov     x19, sp
+    mov     sp, x18
+    mov     x0, x16
+    mrs     x1, esr_el2
+    mrs     x2, elr_el2
+    mrs     x3, far_el2
+    mov     x4, x19
+    bl      fatal_report
+    b       .
+
+// The vectors of EL1 in S-EL0 partitions: every exception that EL0 takes to EL1 goes on to S-EL2, which reads the
+// EL1 syndrome. One page, executable by EL1 only.
+.section .text_forward, "ax"
+.balign 0x800
+.rept 16
+.balign 0x80
+    hvc     #0xb17
+    b       .
+.endr
