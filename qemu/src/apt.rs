@@ -17,7 +17,7 @@ use crate::progress::Task;
 use crate::project::{Project, create_dir};
 
 /// Debian's keyring, from the package debian-archive-keyring.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The URI of the Debian mirror that the machine is configured for, with a slash at its end.
 ///

@@ -91,6 +91,28 @@ pub fn ensure(project: &Project, progress: &Progress, recipes: Vec<Box<dyn Recip
     Ok(Artifacts(nodes.into_iter().map(|n| (n.name, n.dir)).collect()))
 }
 
+/// Downloads all that `recipes` and those that they need build from; with `update`, asks for newer packages first.
+///
+/// # Errors
+/// When a download fails.
+pub fn fetch_all(project: &Project, progress: &Progress, recipes: &[Box<dyn Recipe>], update: bool) -> Result<()> {
+    for recipe in recipes {
+        fetch_all(project, progress, &recipe.needs(), update)?;
+        for source in recipe.sources() {
+            let task = progress.task(&recipe.name());
+            match source {
+                Source::Tarball(tarball) => fetch::tarball(project, &tarball, &task).map(drop),
+                Source::Debs(set) => {
+                    let updated = if update { fetch::update(project, &set, &task) } else { Ok(()) };
+                    updated.and_then(|()| fetch::debs(project, &set, &task)).map(drop)
+                }
+            }
+            .with_context(|| format!("cannot fetch the sources of {}", recipe.name()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Adds `recipe` after all that it needs, each once.
 fn add(project: &Project, progress: &Progress, nodes: &mut Vec<Node>, recipe: Box<dyn Recipe>) -> Result<()> {
     let name = recipe.name();

@@ -4,15 +4,18 @@ mod apt;
 mod build;
 mod cache;
 mod cli;
+mod doctor;
 mod exec;
 mod fetch;
 mod fip;
 mod graph;
 mod interrupt;
+mod limits;
 mod package;
 mod progress;
 mod project;
 mod recipe;
+mod tests;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -43,23 +46,63 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let project = Project::find()?;
     let progress = Progress::new();
     match cli.command {
-        Cmd::Fetch { update: _ } => {}
+        Cmd::Test(options) => {
+            if !options.host {
+                doctor::ensure(&project, &progress, false)?;
+            }
+            if !tests::run(&project, &progress, &options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Cmd::Build { list: true, .. } => {
             for recipe in build::all() {
                 println!("{:<14} {}", recipe.name(), recipe.summary());
             }
         }
         Cmd::Build { names, .. } => {
-            let mut recipes = build::all();
-            for name in &names {
-                recipes.iter().find(|r| r.name() == *name).with_context(|| format!("no component is called {name}: see --list"))?;
-            }
-            recipes.retain(|r| names.is_empty() || names.contains(&r.name()));
-            let artifacts = graph::ensure(&project, &progress, recipes)?;
-            for (name, dir) in artifacts.iter() {
-                println!("{name}: {}", dir.display());
-            }
+            doctor::ensure(&project, &progress, false)?;
+            build_components(&project, &progress, &names)?;
         }
+        Cmd::Fetch { update } => {
+            doctor::ensure(&project, &progress, false)?;
+            graph::fetch_all(&project, &progress, &build::all(), update)?;
+        }
+        Cmd::Clean { cache } => clean(&project, cache)?,
+        Cmd::Doctor { install } => doctor::run(&project, &progress, install)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `build`: the components, then (unless only some were asked for) the SPMC with its limits.
+fn build_components(project: &Project, progress: &Progress, names: &[String]) -> Result<()> {
+    let mut recipes = build::all();
+    for name in names {
+        recipes.iter().find(|r| r.name() == *name).with_context(|| format!("no component is called {name}: see --list"))?;
+    }
+    recipes.retain(|r| names.is_empty() || names.contains(&r.name()));
+    let artifacts = graph::ensure(project, progress, recipes)?;
+    for (name, dir) in artifacts.iter() {
+        println!("{name}: {}", dir.display());
+    }
+    if names.is_empty() {
+        let spmc = limits::build_spmc(project, progress, toolchain::Profile::Release)?;
+        limits::check(&spmc)?;
+    }
+    Ok(())
+}
+
+/// `clean`: what this clone built and ran, and with `cache` also what all clones share.
+fn clean(project: &Project, cache: bool) -> Result<()> {
+    let mut directories = vec![project.out(), project.bare_metal_target()];
+    if cache {
+        directories.push(project.cache.clone());
+    }
+    for dir in directories {
+        match std::fs::remove_dir_all(&dir) {
+            Ok(()) => println!("removed {}", dir.display()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot remove {}", dir.display())),
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,55 @@
+//! The SPMC's image and the limits that it keeps: both are printed by every `cargo xtask build`.
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::toolchain::{self, Crate, Image, Profile};
+
+/// Largest flat image, in bytes.
+const IMAGE_LIMIT: u64 = 200 * 1024;
+/// Largest extent in memory with room for 8 cores, in bytes: image, data, stacks, translation tables.
+const RAM_LIMIT: u64 = 1024 * 1024;
+
+/// The SPMC as cargo knows it.
+pub const SPMC: Crate = Crate { package: "bulkhead", binary: "bulkhead", features: &[] };
+
+/// Compiles the SPMC.
+///
+/// # Errors
+/// When that fails.
+pub fn build_spmc(project: &Project, progress: &Progress, profile: Profile) -> Result<Image> {
+    toolchain::build(project, progress, profile, &[SPMC])?.pop().context("the SPMC was not built")
+}
+
+/// Prints the sizes of the SPMC (the release build: what is shipped) and compares them with the limits.
+///
+/// # Errors
+/// When one is exceeded, or the linker script does not say how much memory the image takes.
+pub fn check(spmc: &Image) -> Result<()> {
+    let ram = spmc.ram_bytes.context("the SPMC's ELF file lacks the symbols __image_start and __ram_end")?;
+    println!("spmc: {}", spmc.bin.display());
+    println!("image bytes: {} (limit {IMAGE_LIMIT})", spmc.bytes);
+    println!("ram bytes for 8 cores: {ram} (limit {RAM_LIMIT})");
+    within("image", spmc.bytes, IMAGE_LIMIT)?;
+    within("RAM", ram, RAM_LIMIT)
+}
+
+fn within(what: &str, bytes: u64, limit: u64) -> Result<()> {
+    if bytes > limit {
+        bail!("the SPMC's {what} has {bytes} bytes, {} more than its limit of {limit}", bytes - limit);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_itself_is_allowed_and_one_byte_more_is_not() {
+        assert!(within("image", IMAGE_LIMIT, IMAGE_LIMIT).is_ok());
+        let error = within("image", IMAGE_LIMIT + 1, IMAGE_LIMIT).unwrap_err().to_string();
+        assert_eq!(error, "the SPMC's image has 204801 bytes, 1 more than its limit of 204800");
+    }
+}
