@@ -303,6 +303,8 @@ pub struct RxTx {
 pub struct BootInfoRequest {
     /// `ffa_manifest`: the manifest itself.
     pub manifest: bool,
+    /// `hob_list`: a HOB list, the package's or one that the SPMC makes.
+    pub hob_list: bool,
 }
 
 /// An FF-A partition manifest.

@@ -156,7 +156,10 @@ impl PartitionManifest {
         self.gp_register = root.number_up_to("gp-register-num", 3, "(x0 to x3)")?.map(|n| n as u8);
         if let Some(node) = root.child("boot-info") {
             node.require_compatible("arm,ffa-manifest-boot-info")?;
-            self.boot_info = Some(BootInfoRequest { manifest: node.flag("ffa_manifest")? });
+            self.boot_info = Some(BootInfoRequest { manifest: node.flag("ffa_manifest")?, hob_list: node.flag("hob_list")? });
+            if self.gp_register.is_none() {
+                return Err(root.error("gp-register-num", Found::Missing, Expected::Text("the register, 0 to 3, for the boot information's address")));
+            }
         }
         Ok(())
     }
@@ -195,6 +198,9 @@ impl PartitionManifest {
         let availability = "no bits besides 0 (VM created) and 1 (VM destroyed)";
         self.vm_messages = VmMessages(root.bits("vm-availability-messages", VmMessages::ALL.0, availability)?.unwrap_or(0));
         self.notifications = root.flag("notification-support")?;
+        if self.notifications && self.ffa_version < Version::V1_1 {
+            return Err(root.error("notification-support", Found::Present, Expected::Text("ffa-version 1.1 or later, which brought notifications")));
+        }
         Ok(())
     }
 }

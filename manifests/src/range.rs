@@ -50,7 +50,7 @@ impl AddressRange {
     /// Whether base and size are multiples of `granule` (a power of two).
     #[must_use]
     pub const fn is_aligned(&self, granule: u64) -> bool {
-        self.base % granule == 0 && self.size % granule == 0
+        self.base.is_multiple_of(granule) && self.size.is_multiple_of(granule)
     }
 
     /// Whether a byte is in both.

@@ -20,6 +20,8 @@ pub const MAX_PARTITIONS: usize = 8;
 pub const MAX_MEMORY_RANGES: usize = 16;
 /// Most cores.
 pub const MAX_CPUS: usize = 8;
+/// Largest SPMC manifest: TF-A's SPMD maps no more than the page that it begins in.
+pub const MAX_SPMC_DTB: usize = PAGE_SIZE as usize;
 /// Most non-FF-A SMCs that a partition may be allowed.
 pub const MAX_SMCS: usize = 8;
 /// `bulkhead,init-time-limit-ms` when the manifest does not say.
@@ -167,6 +169,10 @@ impl SpmcManifest {
     pub fn parse_into(&mut self, dtb: &[u8]) -> Result<(), ManifestError> {
         *self = Self::new();
         let root = Node::root(dtb, Subject::Spmc)?;
+        if root.tree_size() > MAX_SPMC_DTB {
+            let expected = Expected::AtMost(MAX_SPMC_DTB as u64, "bytes: TF-A's SPMD maps one page of it");
+            return Err(root.error("device tree", Found::Bytes(root.tree_size()), expected));
+        }
         root.require_compatible("arm,ffa-core-manifest-1.0")?;
         self.attributes = parse_attributes(root)?;
         self.parse_memory(root)?;

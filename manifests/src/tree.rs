@@ -12,6 +12,7 @@ pub const MAX_DTB: usize = 64 * 1024;
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     node: FdtNode<'a>,
+    tree_size: usize,
     subject: Subject,
     path: NodePath,
 }
@@ -36,7 +37,7 @@ impl<'a> Node<'a> {
             return Err(error(Found::Bytes(dtb.len()), Expected::Exactly(size as u64, "the size in its header: is it cut short?")));
         };
         let fdt = Fdt::new(dtb).map_err(|e| error(Found::Reason(reason(&e.kind)), Expected::Text("a well-formed flattened device tree")))?;
-        Ok(Self { node: fdt.root(), subject, path: NodePath::ROOT })
+        Ok(Self { node: fdt.root(), tree_size: size, subject, path: NodePath::ROOT })
     }
 
     /// An error about `property` of this node.
@@ -44,16 +45,20 @@ impl<'a> Node<'a> {
         ManifestError { subject: self.subject, path: self.path, property, found, expected }
     }
 
+    /// Bytes of the whole device tree, as its header says.
+    pub(crate) fn tree_size(&self) -> usize {
+        self.tree_size
+    }
 
-    /// The same node in the name of another subject (a `vmN` node of the SPMC manifest stays the SPMC's).
+    /// The node's name, unit address included.
     pub(crate) fn name(&self) -> &'a str {
         self.node.name()
     }
 
     /// The children in the order of the source.
     pub(crate) fn children(&self) -> impl Iterator<Item = Self> + use<'a> {
-        let (subject, path) = (self.subject, self.path);
-        self.node.children().map(move |node| Self { node, subject, path: path.child(node.name()) })
+        let (tree_size, subject, path) = (self.tree_size, self.subject, self.path);
+        self.node.children().map(move |node| Self { node, tree_size, subject, path: path.child(node.name()) })
     }
 
     /// The child of exactly this name.

@@ -1,0 +1,136 @@
+//! The manifests of this repository, and packages of both kinds, read as they are.
+
+mod support;
+
+use bulkhead_ffa::{EndpointId, Version};
+use bulkhead_manifests::partition::{BootInfoRequest, ExceptionLevel, InterruptKind, Messaging, NsInterruptAction, Trigger};
+use bulkhead_manifests::spmc::{DEFAULT_INIT_TIME_LIMIT_MS, MemoryKind};
+use bulkhead_manifests::{AddressRange, Extent, PackageKind};
+use support::{OPTEE, SPMC, STMM, dtb, edit, package, partition, sptool, subject, transfer_list};
+
+fn range(base: u64, size: u64) -> AddressRange {
+    AddressRange::new(base, size).expect("does not wrap")
+}
+
+#[test]
+fn op_tee_manifest_says_what_op_tee_needs() {
+    let manifest = partition(OPTEE, subject(1, "op-tee")).expect("valid");
+    assert_eq!(manifest.description.as_str(), "op-tee");
+    assert_eq!(manifest.ffa_version, Version::V1_2);
+    assert_eq!(manifest.services.len(), 1);
+    assert_eq!(manifest.services[0].uuid.to_string(), "486178e0-e7f8-11e3-bc5e-0002a5d5c51b");
+    assert_eq!(manifest.messaging, Messaging::DIRECT_RECV);
+    assert_eq!(manifest.id, Some(0x8001));
+    assert_eq!(manifest.execution_contexts, 8);
+    assert_eq!(manifest.exception_level, ExceptionLevel::SEl1);
+    assert_eq!(manifest.load_address, Some(0x0e60_0000));
+    assert_eq!(manifest.mem_size, Some(0x90_0000));
+    assert_eq!(manifest.entrypoint_offset, 0x4000);
+    assert_eq!(manifest.boot_order, Some(0));
+    assert_eq!(manifest.ns_interrupts, NsInterruptAction::ManagedExit);
+    assert_eq!(manifest.gp_register, Some(0));
+    assert_eq!(manifest.boot_info, Some(BootInfoRequest { manifest: true, hob_list: false }));
+    assert!(manifest.notifications);
+    assert!(manifest.memory_regions.is_empty());
+    assert_eq!(manifest.device_regions[0].range, range(0x0904_0000, 0x1000));
+    let interrupts: Vec<_> = manifest.interrupts_of(0).collect();
+    assert_eq!(interrupts.len(), 1);
+    assert_eq!((interrupts[0].id, interrupts[0].priority, interrupts[0].secure), (40, 1, true));
+    assert_eq!((interrupts[0].kind, interrupts[0].trigger), (InterruptKind::Spi, Trigger::Level));
+}
+
+#[test]
+fn stmm_manifest_says_what_stmm_needs() {
+    let manifest = partition(STMM, subject(2, "stmm")).expect("valid");
+    assert_eq!(manifest.services[0].uuid.to_string(), "378daedc-f06b-4446-8314-40ab933c87a3");
+    assert_eq!(manifest.exception_level, ExceptionLevel::SEl0);
+    assert_eq!(manifest.execution_contexts, 1);
+    assert_eq!(manifest.boot_info, Some(BootInfoRequest { manifest: false, hob_list: true }));
+    assert!(manifest.messaging.contains(Messaging::DIRECT_RECV) && manifest.messaging.contains(Messaging::DIRECT2_RECV));
+    let buffer = manifest.memory_regions.iter().find(|r| r.name.as_str() == "ns_comm_buffer").expect("there");
+    assert_eq!(buffer.range(0x0e20_0000), Some(range(0x5ff0_0000, 0x1_0000)));
+    assert!(buffer.attributes.non_secure() && buffer.attributes.writable() && !buffer.attributes.executable());
+    assert_eq!(manifest.device_regions[0].range, range(0x03f0_0000, 0xc_0000));
+    assert!(manifest.device_regions[0].exclusive);
+}
+
+#[test]
+fn spmc_manifest_describes_the_platform() {
+    let manifest = support::spmc(SPMC).expect("valid");
+    assert_eq!(manifest.attributes.spmc_id, EndpointId(0x8000));
+    assert_eq!(manifest.attributes.version, Version::V1_2);
+    assert_eq!(manifest.attributes.entrypoint, Some(0x0e10_0000));
+    let partitions: Vec<_> = manifest.partitions.iter().map(|vm| (vm.id().0, vm.debug_name.as_str(), vm.memory(), vm.vcpu_count)).collect();
+    assert_eq!(partitions, [(0x8001, "op-tee", range(0x0e60_0000, 0x90_0000), 8), (0x8002, "stmm", range(0x0e20_0000, 0x40_0000), 1)]);
+    assert_eq!(manifest.memory_of(MemoryKind::Secure).collect::<Vec<_>>(), [range(0x0e00_0000, 0x100_0000)]);
+    assert_eq!(manifest.memory_of(MemoryKind::NonSecure).collect::<Vec<_>>(), [range(0x4000_0000, 0xc000_0000)]);
+    assert_eq!(manifest.cpus.as_slice(), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn boot_policy_is_inherited_and_overridden() {
+    let plain = support::spmc(SPMC).expect("valid");
+    assert!(plain.partitions.iter().all(|vm| !vm.keep_going && vm.init_time_limit_ms == Some(DEFAULT_INIT_TIME_LIMIT_MS)));
+    let all = edit(SPMC, "\"hafnium,hafnium\";", "\"hafnium,hafnium\"; bulkhead,keep-going; bulkhead,init-time-limit-ms = <500>;");
+    let own = edit(&all, "debug_name = \"stmm\";", "debug_name = \"stmm\"; bulkhead,init-time-limit-ms = <0>;");
+    let manifest = support::spmc(&own).expect("valid");
+    assert!(manifest.partitions.iter().all(|vm| vm.keep_going));
+    assert_eq!(manifest.partitions[0].init_time_limit_ms, Some(500));
+    assert_eq!(manifest.partitions[1].init_time_limit_ms, None);
+}
+
+#[test]
+fn a_second_parse_forgets_the_first() {
+    let mut manifest = partition(OPTEE, subject(1, "op-tee")).expect("valid");
+    manifest.parse_into(&dtb(STMM), subject(2, "stmm")).expect("valid");
+    assert_eq!(manifest, partition(STMM, subject(2, "stmm")).expect("valid"));
+}
+
+#[test]
+fn bytes_after_the_device_tree_are_ignored() {
+    let mut padded = dtb(OPTEE);
+    padded.resize(0x3000, 0xA5);
+    let mut manifest = bulkhead_manifests::PartitionManifest::new();
+    manifest.parse_into(&padded, subject(1, "op-tee")).expect("valid");
+}
+
+#[test]
+fn sptool_package_gives_manifest_and_image() {
+    let manifest = dtb(OPTEE);
+    let mut bytes = sptool(&manifest, 0x2345);
+    bytes.resize(0x90_0000, 0xFF);
+    let package = package(&bytes).expect("valid");
+    assert_eq!(package.kind, PackageKind::Sptool(2));
+    assert_eq!(package.manifest.of(&bytes), manifest);
+    assert_eq!(package.image, Extent { offset: 0x4000, size: 0x2345 });
+    assert_eq!(package.boot_info, Extent { offset: 0, size: 0x1000 });
+    assert_eq!(package.size, 0x6345);
+    assert_eq!(package.hob_list, None);
+}
+
+#[test]
+fn sptool_version_1_leaves_no_room_for_boot_information() {
+    let manifest = dtb(OPTEE);
+    let mut bytes = sptool(&manifest, 0x1000);
+    bytes[4] = 1;
+    bytes[8..12].copy_from_slice(&0x18_u32.to_le_bytes());
+    bytes.copy_within(0x1000..0x1000 + manifest.len(), 0x18);
+    let package = package(&bytes).expect("valid");
+    assert_eq!(package.manifest.of(&bytes), manifest);
+    assert_eq!(package.boot_info.size, 0);
+}
+
+#[test]
+fn transfer_list_gives_manifest_hob_list_and_image() {
+    let manifest = dtb(STMM);
+    let mut bytes = transfer_list(&[(0x106, &manifest), (3, &[7; 100]), (0x103, &[1; 0x2001])]);
+    bytes.resize(bytes.len() + 0x1000, 0xFF);
+    let package = package(&bytes).expect("valid");
+    assert_eq!(package.kind, PackageKind::TransferList);
+    assert_eq!(package.manifest.of(&bytes), manifest);
+    assert_eq!(package.hob_list.expect("there").of(&bytes), [7; 100]);
+    assert_eq!(package.image.of(&bytes), [1; 0x2001]);
+    assert_eq!(package.image.offset % 0x1000, 0);
+    assert_eq!(package.boot_info, Extent { offset: 0, size: 0x1000 });
+    assert_eq!(package.size, bytes.len() - 0x1000);
+}
