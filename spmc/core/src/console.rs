@@ -1,6 +1,6 @@
 //! FFA_CONSOLE_LOG (DEN0077A v1.2 section 13.16): characters of partitions, printed as whole lines.
 
-use crate::MAX_PARTITIONS;
+use crate::{MAX_PARTITIONS, PartitionIndex};
 use crate::calls::{Call, From};
 use crate::machine::Machine;
 use crate::spmc::Spmc;
@@ -23,6 +23,16 @@ impl Consoles {
 }
 
 impl Spmc {
+    /// Prints what a partition has written of a line that it will not finish.
+    pub(crate) fn finish_line<M: Machine>(&self, machine: &mut M, partition: PartitionIndex) {
+        let mut consoles = self.consoles.lock();
+        let line = &mut consoles.lines[usize::from(partition) % MAX_PARTITIONS];
+        if !line.is_empty() {
+            machine.print(Some(partition), line);
+            line.clear();
+        }
+    }
+
     pub(crate) fn console_log<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
         let From::Partition(vcpu) = call.from else { return Err(Status::NotSupported) };
         let wide = function::is_64_bit(call.function());

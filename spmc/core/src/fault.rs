@@ -22,7 +22,7 @@ pub enum FaultKind {
     Exception,
     /// A system error, or an external abort.
     SystemError,
-    /// Its initialisation took longer than the manifest allows.
+    /// Its initialisation, or its answer to a power management message, took longer than the manifest allows.
     TimeLimit,
     /// Its initialisation ended with FFA_ERROR and this code.
     InitError(i32),
@@ -112,7 +112,7 @@ impl fmt::Display for Fault {
         match self.kind {
             FaultKind::Exception => write!(f, "{}", Syndrome(self.esr))?,
             FaultKind::SystemError => f.write_str("system error (asynchronous external abort)")?,
-            FaultKind::TimeLimit => f.write_str("its initialisation took longer than its limit")?,
+            FaultKind::TimeLimit => f.write_str("it did not finish within its time limit")?,
             FaultKind::InitError(code) => write!(f, "its initialisation reported FFA_ERROR {code}")?,
             FaultKind::Abort => f.write_str("it called FFA_ABORT")?,
             FaultKind::BadInitEnd(id) => write!(f, "its initialisation ended with call {id:#010x} in place of FFA_MSG_WAIT")?,

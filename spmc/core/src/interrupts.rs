@@ -13,8 +13,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub(crate) const NOTIFICATION_PENDING: u32 = 5;
 /// Virtual interrupt: managed exit.
 pub(crate) const MANAGED_EXIT: u32 = 4;
-/// Virtual interrupt: the partition's timer.
-pub const VIRTUAL_TIMER: u32 = 3;
 /// SGI of the normal world that schedules receivers of notifications.
 pub const SCHEDULE_RECEIVER: u32 = 8;
 /// Virtual interrupts below this id belong to the SPMC; ids from here on are physical ones.
@@ -100,7 +98,7 @@ impl Spmc {
         }
         let interrupts = &self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)];
         let slot = slot_of(config, regs.w(1));
-        let answer = match (regs.w(0), slot) {
+        match (regs.w(0), slot) {
             (paravirtual::ENABLE, Some(slot)) => {
                 self.enable(machine, interrupts, config, slot, regs.w(2) != 0);
                 0
@@ -118,9 +116,7 @@ impl Spmc {
             }
             (paravirtual::ENABLE | paravirtual::RECONFIGURE | paravirtual::DEACTIVATE, _) => paravirtual::REFUSED,
             _ => SMC_UNKNOWN,
-        };
-        machine.set_virtual_irq(vcpu, interrupts.line());
-        answer
+        }
     }
 
     fn enable<M: Machine>(&self, machine: &mut M, interrupts: &VirtualInterrupts, config: &PartitionConfig, slot: u32, enable: bool) {
@@ -174,11 +170,7 @@ impl Spmc {
     /// A secure interrupt while `current` runs.
     pub(crate) fn secure_interrupt_in_partition<M: Machine>(&self, machine: &mut M, current: VcpuId) -> Next {
         let Some(vcpu) = self.accept_interrupt(machine) else { return self.continue_or_time_out(machine, current) };
-        if vcpu == current {
-            self.refresh_line(machine, current);
-            return Next::Resume(current);
-        }
-        if self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current)) {
+        if vcpu != current && self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current)) {
             return Next::Resume(vcpu);
         }
         Next::Resume(current)
@@ -186,17 +178,17 @@ impl Spmc {
 
     /// What was acknowledged was the SPMC's own timer, or nothing.
     fn continue_or_time_out<M: Machine>(&self, machine: &mut M, current: VcpuId) -> Next {
-        if machine.time_limit_reached() && self.vcpu(current).1.model() == Model::Init {
-            let fault = machine.time_limit_fault(current);
-            return self.fail(machine, current, &fault);
+        let head = self.head_of_chain(current);
+        let limited = matches!(self.vcpu(head).1.model(), Model::Init | Model::Framework);
+        if !limited || !machine.time_limit_reached() {
+            return Next::Resume(current);
         }
-        self.refresh_line(machine, current);
-        Next::Resume(current)
-    }
-
-    fn refresh_line<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
-        let up = self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)].line();
-        machine.set_virtual_irq(vcpu, up);
+        if head != current {
+            // The one that started the chain still has to end by itself once it has its ABORTED.
+            machine.set_time_limit(self.config_of(head).map(|config| config.init_time_limit_ms));
+        }
+        let fault = machine.time_limit_fault(current);
+        self.fail(machine, current, &fault)
     }
 
     /// Enters a waiting vCPU so that it handles what is pending; `false` when it is not waiting.
@@ -210,7 +202,6 @@ impl Spmc {
         state.converse(caller, Model::SecureInterrupt);
         let id = if config.s_el0 { self.take_message(machine, vcpu) } else { 0 };
         deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::INTERRUPT), 0, u64::from(id)]));
-        machine.set_virtual_irq(vcpu, interrupts.line());
         true
     }
 

@@ -68,7 +68,7 @@ pub trait Machine: memory::PageTables {
     fn set_virtual_irq(&mut self, vcpu: VcpuId, pending: bool);
 
     /// Masks non-secure interrupts while the SPMC itself schedules a partition; returns whether they were masked before.
-    fn mask_normal_world_interrupts(&mut self, mask: bool);
+    fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool;
 
     /// Copies from guest memory.
     ///
@@ -99,6 +99,11 @@ pub trait Machine: memory::PageTables {
 
     /// Arms the SPMC's timer to fire after `milliseconds`; `None` stops it.
     fn set_time_limit(&mut self, milliseconds: Option<u32>);
+
+    /// Milliseconds since some fixed time, for the report of what took how long; `None` without a clock.
+    fn milliseconds(&self) -> Option<u64> {
+        None
+    }
 
     /// Raises the schedule receiver interrupt in the normal world.
     fn raise_schedule_receiver(&mut self);

@@ -65,6 +65,12 @@ impl Mailbox {
         self.full = false;
     }
 
+    /// Forgets the buffers; whether there were any.
+    pub fn unmap(&mut self) -> bool {
+        self.full = false;
+        self.buffers.take().is_some()
+    }
+
     /// Whether `page` is one of the buffers.
     pub fn holds(&self, page: u64) -> bool {
         self.buffers.is_some_and(|b| b.rx.pa == page || b.tx.pa == page)
@@ -110,11 +116,7 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         let mut mailbox = self.endpoint(call.from).mailbox.lock();
-        if mailbox.buffers.take().is_none() {
-            return Err(Status::InvalidParameters);
-        }
-        mailbox.full = false;
-        Ok(Regs::success(&[]))
+        if mailbox.unmap() { Ok(Regs::success(&[])) } else { Err(Status::InvalidParameters) }
     }
 
     pub(crate) fn rx_release(&self, call: &Call) -> Result<Regs, Status> {

@@ -20,9 +20,6 @@ pub(crate) enum Next {
     Done(Regs),
 }
 
-/// Bit 31 of w2: a framework message.
-const FRAMEWORK: u32 = 1 << 31;
-
 impl Spmc {
     /// FFA_MSG_SEND_DIRECT_REQ and REQ2 from the normal world.
     pub(crate) fn request_from_normal_world<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
@@ -136,6 +133,7 @@ impl Spmc {
                 // Another core ended the partition while this vCPU was in a chain.
                 self.end_chain_of_failed(machine, current)
             } else {
+                machine.set_virtual_irq(current, self.line_of(current));
                 match machine.run(current) {
                     Exit::Call => self.partition_call(machine, current),
                     Exit::NormalWorldInterrupt => self.preempt(machine, current),
@@ -146,6 +144,7 @@ impl Spmc {
             match next {
                 Next::Resume(vcpu) => current = vcpu,
                 Next::Done(reply) => {
+                    self.raise_delayed_schedule_receiver(machine);
                     machine.leave_to_normal_world();
                     return reply;
                 }
@@ -260,6 +259,10 @@ impl Spmc {
             function::MSG_SEND_DIRECT_RESP_64 => Model::Direct64,
             _ => Model::Direct32,
         };
+        if model == Model::Init {
+            let fault = Fault { kind: FaultKind::BadInitEnd(call.function()), pc: 0, esr: 0, address: None };
+            return Ok(self.fail(machine, vcpu, &fault));
+        }
         let framework = model == Model::Framework;
         if !(model.is_direct() || framework) {
             return Err(Status::Denied);
@@ -473,9 +476,4 @@ pub(crate) fn deliver<M: Machine>(machine: &mut M, vcpu: VcpuId, call: u32, repl
     if extended {
         regs.0[8..].copy_from_slice(&reply.0[8..]);
     }
-}
-
-/// Whether w2 of a message marks it as the framework's.
-pub(crate) const fn is_framework(w2: u32) -> bool {
-    w2 & FRAMEWORK != 0
 }

@@ -26,6 +26,8 @@ pub struct Spmc {
     pub(crate) notifications: Mutex<Notifications>,
     pub(crate) memory: Mutex<memory::MemoryManager>,
     pub(crate) consoles: Mutex<crate::console::Consoles>,
+    /// Cores on which a partition has set a notification and delayed the schedule receiver interrupt, a bit for each.
+    pub(crate) delayed_schedule_receiver: AtomicU8,
     /// Partition indices in boot order, one byte each from bit 0.
     boot_order: AtomicU64,
 }
@@ -41,6 +43,7 @@ impl Spmc {
             notifications: Mutex::new(Notifications::new()),
             memory: Mutex::new(memory::MemoryManager::new()),
             consoles: Mutex::new(crate::console::Consoles::new()),
+            delayed_schedule_receiver: AtomicU8::new(0),
             boot_order: AtomicU64::new(0x0706_0504_0302_0100),
         }
     }

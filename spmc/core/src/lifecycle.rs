@@ -1,0 +1,188 @@
+//! Partitions from their first instruction to their end (DEN0077A v1.2 sections 5.5, 8.3 and 15.4): initialisation in boot
+//! order, execution contexts of secondary cores, the SPMD's framework messages, and what is left of a failed partition.
+//!
+//! Invariant: an execution context leaves [`RunState::Off`] only here, by an initialisation that ends in FFA_MSG_WAIT.
+
+use crate::calls::{Call, From};
+use crate::machine::Machine;
+use crate::messaging::{deliver, vcpu_on};
+use crate::partition::PartitionConfig;
+use crate::spmc::{Spmc, UNKNOWN};
+use crate::tables::PAGE;
+use crate::vcpu::{Caller, Model, RunState, VcpuId};
+use crate::PartitionIndex;
+use arrayvec::ArrayString;
+use bulkhead_ffa::{EndpointId, Regs, Status, function};
+use core::fmt::Write;
+use core::sync::atomic::Ordering;
+
+/// Framework messages, w2 of a direct request or response: the type in bits 7..0 and bit 31.
+mod framework {
+    /// A framework message at all.
+    pub const MESSAGE: u32 = 1 << 31;
+    /// Power management request: w3 holds the PSCI function.
+    pub const POWER_REQUEST: u32 = 0;
+    /// Power management response: w3 holds the PSCI status.
+    pub const POWER_RESPONSE: u32 = 2;
+    /// The normal world called FFA_VERSION: w3 holds the version asked for.
+    pub const VERSION_REQUEST: u32 = 8;
+    /// What FFA_VERSION answers, in w3.
+    pub const VERSION_RESPONSE: u32 = 9;
+}
+
+/// PSCI (DEN0022): function and status numbers.
+mod psci {
+    pub const CPU_OFF: u32 = 0x8400_0002;
+    pub const SUCCESS: u64 = 0;
+    pub const NOT_SUPPORTED: u64 = 0xffff_ffff;
+}
+
+/// Characters of a line that reports a partition's start.
+const LINE: usize = 120;
+
+impl Spmc {
+    /// Initialises all partitions on the boot core, in boot order. Returns how many failed.
+    pub fn initialise<M: Machine>(&self, machine: &mut M) -> u8 {
+        let mut failed = 0;
+        for index in self.boot_order() {
+            let Some((partition, config)) = self.partition(index) else { continue };
+            let vcpu = VcpuId { partition: index, index: vcpu_on(config, machine.core()) };
+            let began = machine.milliseconds();
+            let up = self.start(machine, vcpu, config.entry, config.boot_argument);
+            let mut line = ArrayString::<LINE>::new();
+            // The line is long enough for every value; a shortened one would still be right.
+            let _ = write!(line, "partition {} ", config.id);
+            if up {
+                let _ = write!(line, "up: FF-A {} spoken", partition.endpoint.spoken.version());
+                if let (Some(began), Some(now)) = (began, machine.milliseconds()) {
+                    let _ = write!(line, ", {} ms", now.saturating_sub(began));
+                }
+            } else {
+                failed += 1;
+                let _ = line.write_str("failed to initialise, and is left out");
+            }
+            machine.print(None, &line);
+        }
+        failed
+    }
+
+    /// A secondary core has come up: starts the execution contexts that partitions have for it.
+    pub fn core_on<M: Machine>(&self, machine: &mut M) {
+        let core = machine.core();
+        for (index, partition, config) in self.partitions() {
+            let entry = partition.secondary_entry.load(Ordering::Acquire);
+            if config.vcpus < 2 || core >= usize::from(config.vcpus) || entry == 0 || partition.has_failed() {
+                continue;
+            }
+            let vcpu = VcpuId { partition: index, index: core as u8 };
+            // The argument is ours to choose: the context's own number.
+            if !self.start(machine, vcpu, entry, core as u64) && !partition.has_failed() {
+                let mut line = ArrayString::<LINE>::new();
+                let _ = write!(line, "partition {} keeps vCPU {core} as it was when the core went off", config.id);
+                machine.print(None, &line);
+            }
+        }
+    }
+
+    /// Runs an execution context from reset to its FFA_MSG_WAIT; whether it got there.
+    fn start<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, entry: u64, argument: u64) -> bool {
+        let (partition, state) = self.vcpu(vcpu);
+        let limit = partition.config().map_or(0, |config| config.init_time_limit_ms);
+        if state.claim(RunState::Off).is_err() {
+            return false;
+        }
+        state.converse(Caller::Boot, Model::Init);
+        machine.reset_vcpu(vcpu, entry, argument);
+        machine.set_time_limit(Some(limit));
+        let masked = machine.mask_normal_world_interrupts(true);
+        self.run_chain(machine, vcpu);
+        machine.mask_normal_world_interrupts(masked);
+        machine.set_time_limit(None);
+        !partition.has_failed()
+    }
+
+    /// Answers a framework message of the SPMD.
+    pub(crate) fn spmd_message<M: Machine>(&self, machine: &mut M, call: &Call) -> Regs {
+        let kind = call.regs.w(2);
+        let (response, value) = match kind & !framework::MESSAGE {
+            framework::VERSION_REQUEST => (framework::VERSION_RESPONSE, self.negotiate(From::NormalWorld, call.regs.w(3))),
+            framework::POWER_REQUEST if call.regs.w(3) == psci::CPU_OFF => {
+                self.core_off(machine);
+                (framework::POWER_RESPONSE, psci::SUCCESS)
+            }
+            // TF-A sends no other message. Only a direct response ends the SPMD's call, so that an unknown one gets it too.
+            _ => (framework::POWER_RESPONSE, psci::NOT_SUPPORTED),
+        };
+        let (sender, receiver) = call.sender_receiver();
+        let ends = u64::from(receiver.0) << 16 | u64::from(sender.0);
+        Regs::new(&[u64::from(function::MSG_SEND_DIRECT_RESP_32), ends, u64::from(framework::MESSAGE | response), value])
+    }
+
+    /// This core goes off: partitions that asked for it are told, and their execution contexts end. Nothing that a
+    /// partition answers keeps the core up.
+    fn core_off<M: Machine>(&self, machine: &mut M) {
+        let core = machine.core();
+        let masked = machine.mask_normal_world_interrupts(true);
+        for (index, partition, config) in self.partitions() {
+            if config.vcpus < 2 || core >= usize::from(config.vcpus) || partition.has_failed() {
+                continue;
+            }
+            let vcpu = VcpuId { partition: index, index: core as u8 };
+            let (_, state) = self.vcpu(vcpu);
+            // One that is in the middle of a request stays so: FFA_RUN goes on with it when the core is back.
+            if state.claim(RunState::Waiting).is_err() {
+                continue;
+            }
+            if config.power_off_messages {
+                self.tell_core_off(machine, vcpu, config);
+                if partition.has_failed() || state.claim(RunState::Waiting).is_err() {
+                    continue;
+                }
+            }
+            machine.park(vcpu);
+            state.publish(RunState::Off);
+        }
+        machine.mask_normal_world_interrupts(masked);
+    }
+
+    fn tell_core_off<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, config: &PartitionConfig) {
+        self.vcpu(vcpu).1.converse(Caller::Framework, Model::Framework);
+        let ends = u64::from(EndpointId::SPMC.0) << 16 | u64::from(config.id.0);
+        let kind = u64::from(framework::MESSAGE | framework::POWER_REQUEST);
+        deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), ends, kind, u64::from(psci::CPU_OFF)]));
+        machine.set_time_limit(Some(config.init_time_limit_ms));
+        self.run_chain(machine, vcpu);
+        machine.set_time_limit(None);
+    }
+
+    /// FFA_SECONDARY_EP_REGISTER.
+    pub(crate) fn secondary_entry_register<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+        let From::Partition(vcpu) = call.from else { return Err(UNKNOWN) };
+        let (partition, state) = self.vcpu(vcpu);
+        if !partition.config().is_some_and(|config| config.vcpus > 1) {
+            return Err(UNKNOWN);
+        }
+        if state.model() != Model::Init || partition.initialised.load(Ordering::Acquire) {
+            return Err(Status::Denied);
+        }
+        let entry = if function::is_64_bit(call.function()) { call.regs.0[1] } else { u64::from(call.regs.w(1)) };
+        call.zero(2..=7)?;
+        let page = machine.permissions(vcpu.partition, entry & !(PAGE - 1));
+        if entry % 4 != 0 || !page.is_some_and(|page| page.execute) {
+            return Err(Status::InvalidParameters);
+        }
+        partition.secondary_entry.store(entry, Ordering::Release);
+        Ok(Regs::success(&[]))
+    }
+
+    /// Takes back everything that a failed partition had a hold on.
+    pub(crate) fn clean_up_after<M: Machine>(&self, machine: &mut M, partition: PartitionIndex) {
+        machine.quiesce(partition);
+        self.finish_line(machine, partition);
+        self.notifications_after_failure(partition);
+        if let Some((state, _)) = self.partition(partition) {
+            state.endpoint.mailbox.lock().unmap();
+        }
+        self.memory_after_failure(machine, partition);
+    }
+}

@@ -1,0 +1,474 @@
+//! Notifications (DEN0077A v1.2 chapter 10 and sections 16.1 to 16.7): bits that one endpoint sets and another collects.
+//!
+//! A receiver has two bitmaps of 64 bits: one for senders of the secure world, one for those of the normal world. The
+//! normal world's receivers exist from FFA_NOTIFICATION_BITMAP_CREATE on; a partition is one if its manifest says so.
+//! Invariant: a pending bit is bound, to the sender that set it and for the kind (global or per vCPU) in which it pends.
+
+use crate::calls::{Call, From};
+use crate::machine::Machine;
+use crate::messaging::vcpu_on;
+use crate::spmc::{Spmc, UNKNOWN};
+use crate::vcpu::{RunState, VcpuId};
+use crate::{MAX_CORES, MAX_PARTITIONS, PartitionIndex};
+use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
+use core::sync::atomic::Ordering;
+
+/// Receivers of the normal world at the most: its operating system, and a hypervisor's virtual machines.
+const MAX_VMS: usize = 4;
+
+/// w2 of BIND and SET: the notification is for one vCPU.
+const PER_VCPU: u32 = 1 << 0;
+/// w2 of SET: the schedule receiver interrupt waits until the normal world gets the core anyway.
+const DELAY: u32 = 1 << 1;
+/// w2 of GET: which bitmaps are wanted.
+const FROM_PARTITIONS: u32 = 1 << 0;
+const FROM_VMS: u32 = 1 << 1;
+/// w2 of GET: all bitmaps that there are; the other two are the framework's, which never has anything pending here.
+const ALL_BITMAPS: u32 = 0xf;
+
+/// Bits that are set and not yet collected.
+#[derive(Clone, Copy)]
+struct Pending {
+    bits: u64,
+    /// Those that FFA_NOTIFICATION_INFO_GET has reported since they were set.
+    reported: u64,
+}
+
+impl Pending {
+    const NONE: Self = Self { bits: 0, reported: 0 };
+
+    fn set(&mut self, bits: u64) {
+        self.bits |= bits;
+        self.reported &= !bits;
+    }
+
+    fn take(&mut self) -> u64 {
+        core::mem::replace(self, Self::NONE).bits
+    }
+
+    fn unreported(&self) -> bool {
+        self.bits & !self.reported != 0
+    }
+}
+
+/// The notifications of one receiver from one world.
+struct Bitmap {
+    /// Who may set each bit that is bound.
+    senders: [EndpointId; 64],
+    bound: u64,
+    /// Which of the bound bits are per-vCPU ones.
+    per_vcpu: u64,
+    global: Pending,
+    vcpus: [Pending; MAX_CORES],
+}
+
+impl Bitmap {
+    const fn new() -> Self {
+        Self { senders: [EndpointId(0); 64], bound: 0, per_vcpu: 0, global: Pending::NONE, vcpus: [Pending::NONE; MAX_CORES] }
+    }
+
+    fn pending(&self) -> u64 {
+        self.vcpus.iter().fold(self.global.bits, |all, vcpu| all | vcpu.bits)
+    }
+
+    /// Whether all `bits` are bound to `sender`.
+    fn belongs_to(&self, sender: EndpointId, bits: u64) -> bool {
+        bits & !self.bound == 0 && ones(bits).all(|n| self.senders[n] == sender)
+    }
+
+    fn bind(&mut self, sender: EndpointId, bits: u64, per_vcpu: bool) {
+        self.bound |= bits;
+        self.per_vcpu = if per_vcpu { self.per_vcpu | bits } else { self.per_vcpu & !bits };
+        for n in ones(bits) {
+            self.senders[n] = sender;
+        }
+    }
+
+    /// Ends the bindings of `sender`, and what it has set.
+    fn forget(&mut self, sender: EndpointId) {
+        let bits = ones(self.bound).filter(|n| self.senders[*n] == sender).fold(0, |bits, n| bits | 1 << n);
+        self.bound &= !bits;
+        self.global.bits &= !bits;
+        for vcpu in &mut self.vcpus {
+            vcpu.bits &= !bits;
+        }
+    }
+}
+
+/// The positions of the ones in `bits`.
+fn ones(bits: u64) -> impl Iterator<Item = usize> {
+    (0..64).filter(move |n| bits >> n & 1 != 0)
+}
+
+/// One endpoint's notifications.
+struct Receiver {
+    from_partitions: Bitmap,
+    from_vms: Bitmap,
+}
+
+impl Receiver {
+    const fn new() -> Self {
+        Self { from_partitions: Bitmap::new(), from_vms: Bitmap::new() }
+    }
+
+    fn from(&mut self, sender: EndpointId) -> &mut Bitmap {
+        if sender.is_secure() { &mut self.from_partitions } else { &mut self.from_vms }
+    }
+
+    fn unreported_global(&self) -> bool {
+        self.from_partitions.global.unreported() || self.from_vms.global.unreported()
+    }
+
+    fn unreported_vcpu(&self, vcpu: usize) -> bool {
+        self.from_partitions.vcpus[vcpu].unreported() || self.from_vms.vcpus[vcpu].unreported()
+    }
+
+    fn report_global(&mut self) {
+        for bitmap in [&mut self.from_partitions, &mut self.from_vms] {
+            bitmap.global.reported = bitmap.global.bits;
+        }
+    }
+
+    fn report_vcpu(&mut self, vcpu: usize) {
+        for bitmap in [&mut self.from_partitions, &mut self.from_vms] {
+            bitmap.vcpus[vcpu].reported = bitmap.vcpus[vcpu].bits;
+        }
+    }
+}
+
+/// A receiver of the normal world.
+struct Vm {
+    /// Its identity and number of vCPUs; `None` for a free place.
+    registered: Option<(EndpointId, u8)>,
+    receiver: Receiver,
+}
+
+/// The notifications of all endpoints.
+pub struct Notifications {
+    partitions: [Receiver; MAX_PARTITIONS],
+    vms: [Vm; MAX_VMS],
+}
+
+impl Notifications {
+    /// Nothing bound.
+    pub const fn new() -> Self {
+        Self {
+            partitions: [const { Receiver::new() }; MAX_PARTITIONS],
+            vms: [const { Vm { registered: None, receiver: Receiver::new() } }; MAX_VMS],
+        }
+    }
+
+    fn vm(&mut self, id: EndpointId) -> Option<&mut Vm> {
+        self.vms.iter_mut().find(|vm| vm.registered.is_some_and(|(registered, _)| registered == id))
+    }
+}
+
+impl Spmc {
+    /// FFA_NOTIFICATION_BITMAP_CREATE.
+    pub(crate) fn notification_bitmap_create(&self, call: &Call) -> Result<Regs, Status> {
+        let id = self.bitmap_owner(call)?;
+        let vcpus = call.regs.w(2);
+        call.zero(3..=7)?;
+        if vcpus == 0 || vcpus as usize > MAX_CORES {
+            return Err(Status::InvalidParameters);
+        }
+        let mut notifications = self.notifications.lock();
+        if notifications.vm(id).is_some() {
+            return Err(Status::Denied);
+        }
+        let free = notifications.vms.iter_mut().find(|vm| vm.registered.is_none()).ok_or(Status::NoMemory)?;
+        *free = Vm { registered: Some((id, vcpus as u8)), receiver: Receiver::new() };
+        Ok(Regs::success(&[]))
+    }
+
+    /// FFA_NOTIFICATION_BITMAP_DESTROY.
+    pub(crate) fn notification_bitmap_destroy(&self, call: &Call) -> Result<Regs, Status> {
+        let id = self.bitmap_owner(call)?;
+        call.zero(2..=7)?;
+        let mut notifications = self.notifications.lock();
+        let vm = notifications.vm(id).ok_or(Status::Denied)?;
+        if vm.receiver.from_partitions.pending() != 0 {
+            return Err(Status::Denied);
+        }
+        vm.registered = None;
+        Ok(Regs::success(&[]))
+    }
+
+    /// The endpoint that w1 names, for the two calls above: the normal world's alone.
+    fn bitmap_owner(&self, call: &Call) -> Result<EndpointId, Status> {
+        if !matches!(call.from, From::NormalWorld) || self.version(call.from) < Version::V1_1 {
+            return Err(UNKNOWN);
+        }
+        let id = EndpointId(call.regs.w(1) as u16);
+        if id.is_secure() || call.regs.w(1) >> 16 != 0 { Err(Status::InvalidParameters) } else { Ok(id) }
+    }
+
+    /// FFA_NOTIFICATION_BIND.
+    pub(crate) fn notification_bind(&self, call: &Call) -> Result<Regs, Status> {
+        let flags = call.regs.w(2);
+        if flags & !PER_VCPU != 0 {
+            return Err(Status::InvalidParameters);
+        }
+        self.with_binding(call, |bitmap, sender, bits| {
+            if bitmap.bound & bits != 0 {
+                return Err(Status::Denied);
+            }
+            bitmap.bind(sender, bits, flags & PER_VCPU != 0);
+            Ok(())
+        })
+    }
+
+    /// FFA_NOTIFICATION_UNBIND.
+    pub(crate) fn notification_unbind(&self, call: &Call) -> Result<Regs, Status> {
+        call.zero(2..=2)?;
+        self.with_binding(call, |bitmap, sender, bits| {
+            if !bitmap.belongs_to(sender, bits) || bitmap.pending() & bits != 0 {
+                return Err(Status::Denied);
+            }
+            bitmap.bound &= !bits;
+            Ok(())
+        })
+    }
+
+    /// What BIND and UNBIND have in common: w1 names sender and receiver, w3 and w4 hold the bits.
+    fn with_binding(&self, call: &Call, change: impl FnOnce(&mut Bitmap, EndpointId, u64) -> Result<(), Status>) -> Result<Regs, Status> {
+        if self.version(call.from) < Version::V1_1 {
+            return Err(UNKNOWN);
+        }
+        let (sender, receiver) = call.sender_receiver();
+        let bits = bitmap_of(call)?;
+        call.zero(5..=7)?;
+        let exists = if sender.is_secure() { self.find(sender).is_some() } else { matches!(call.from, From::Partition(_)) };
+        if sender == receiver || !exists {
+            return Err(Status::InvalidParameters);
+        }
+        let mut notifications = self.notifications.lock();
+        let (receiver, _) = self.own_receiver(&mut notifications, call.from, receiver)?;
+        change(receiver.from(sender), sender, bits)?;
+        Ok(Regs::success(&[]))
+    }
+
+    /// The receiver that the caller names as itself, and its number of vCPUs.
+    fn own_receiver<'a>(&self, notifications: &'a mut Notifications, from: From, id: EndpointId) -> Result<(&'a mut Receiver, u8), Status> {
+        match from {
+            From::NormalWorld if id.is_secure() => Err(Status::InvalidParameters),
+            From::NormalWorld => notifications.vm(id).and_then(|vm| Some((&mut vm.receiver, vm.registered?.1))).ok_or(Status::Denied),
+            From::Partition(vcpu) => {
+                let config = self.config_of(vcpu).ok_or(UNKNOWN)?;
+                if id != config.id {
+                    return Err(Status::InvalidParameters);
+                }
+                if !config.notifications {
+                    return Err(Status::Denied);
+                }
+                Ok((&mut notifications.partitions[usize::from(vcpu.partition)], config.vcpus))
+            }
+        }
+    }
+
+    /// FFA_NOTIFICATION_SET.
+    pub(crate) fn notification_set<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+        if self.version(call.from) < Version::V1_1 {
+            return Err(UNKNOWN);
+        }
+        let (sender, receiver) = call.sender_receiver();
+        let flags = call.regs.w(2);
+        let (per_vcpu, index) = (flags & PER_VCPU != 0, (flags >> 16) as u8);
+        let bits = bitmap_of(call)?;
+        call.zero(5..=7)?;
+        let own = match call.from {
+            From::NormalWorld => !sender.is_secure(),
+            From::Partition(_) => sender == self.id(call.from),
+        };
+        if !own || sender == receiver || flags & 0xffff & !(PER_VCPU | DELAY) != 0 || !per_vcpu && flags >> 16 != 0 {
+            return Err(Status::InvalidParameters);
+        }
+        let mut notifications = self.notifications.lock();
+        let (target, partition, vcpus) = if receiver.is_secure() {
+            let (partition, state, config) = self.find(receiver).ok_or(Status::InvalidParameters)?;
+            if !config.notifications || state.has_failed() {
+                return Err(Status::Denied);
+            }
+            (&mut notifications.partitions[usize::from(partition)], Some(partition), config.vcpus)
+        } else {
+            // Notifications between endpoints of the normal world are not the SPMC's.
+            if !matches!(call.from, From::Partition(_)) {
+                return Err(Status::InvalidParameters);
+            }
+            let vm = notifications.vm(receiver).ok_or(Status::Denied)?;
+            let vcpus = vm.registered.map_or(0, |(_, vcpus)| vcpus);
+            (&mut vm.receiver, None, vcpus)
+        };
+        if per_vcpu && flags >> 16 >= u32::from(vcpus) {
+            return Err(Status::InvalidParameters);
+        }
+        let bitmap = target.from(sender);
+        let kind = if per_vcpu { bitmap.per_vcpu } else { !bitmap.per_vcpu };
+        if !bitmap.belongs_to(sender, bits) || bits & !kind != 0 {
+            return Err(Status::Denied);
+        }
+        let pending = if per_vcpu { &mut bitmap.vcpus[usize::from(index)] } else { &mut bitmap.global };
+        pending.set(bits);
+        drop(notifications);
+        if let Some(partition) = partition {
+            self.tell_receiver(machine, partition, per_vcpu.then_some(index));
+        }
+        // Only a partition that runs can delay the interrupt: the normal world gets the core with this answer.
+        if flags & DELAY != 0 && matches!(call.from, From::Partition(_)) {
+            self.delayed_schedule_receiver.fetch_or(1 << machine.core(), Ordering::Relaxed);
+        } else {
+            machine.raise_schedule_receiver();
+        }
+        Ok(Regs::success(&[]))
+    }
+
+    /// Posts the notification pending interrupt: to the vCPU concerned, or to the one that serves this core.
+    fn tell_receiver<M: Machine>(&self, machine: &M, partition: PartitionIndex, vcpu: Option<u8>) {
+        let Some((state, config)) = self.partition(partition) else { return };
+        let here = vcpu_on(config, machine.core());
+        let started = |index: u8| state.vcpus[usize::from(index)].state() != RunState::Off;
+        let index = vcpu.unwrap_or(if started(here) { here } else { 0 });
+        self.raise_notification_pending(VcpuId { partition, index });
+    }
+
+    /// Raises a schedule receiver interrupt that a partition on this core had delayed: the normal world gets the core.
+    pub(crate) fn raise_delayed_schedule_receiver<M: Machine>(&self, machine: &mut M) {
+        let mine = 1 << machine.core();
+        if self.delayed_schedule_receiver.load(Ordering::Relaxed) & mine != 0 {
+            self.delayed_schedule_receiver.fetch_and(!mine, Ordering::Relaxed);
+            machine.raise_schedule_receiver();
+        }
+    }
+
+    /// FFA_NOTIFICATION_GET: reads and clears. w1: vCPU in the upper half, receiver in the lower.
+    pub(crate) fn notification_get(&self, call: &Call) -> Result<Regs, Status> {
+        if self.version(call.from) < Version::V1_1 {
+            return Err(UNKNOWN);
+        }
+        let (vcpu, receiver) = call.sender_receiver();
+        let flags = call.regs.w(2);
+        call.zero(3..=7)?;
+        if flags & !ALL_BITMAPS != 0 {
+            return Err(Status::InvalidParameters);
+        }
+        let mut notifications = self.notifications.lock();
+        let (receiver, vcpus) = self.own_receiver(&mut notifications, call.from, receiver)?;
+        if vcpu.0 >= u16::from(vcpus) {
+            return Err(Status::InvalidParameters);
+        }
+        let collect = |bitmap: &mut Bitmap, flag: u32| {
+            if flags & flag == 0 { 0 } else { bitmap.global.take() | bitmap.vcpus[usize::from(vcpu.0)].take() }
+        };
+        let partitions = collect(&mut receiver.from_partitions, FROM_PARTITIONS);
+        let vms = collect(&mut receiver.from_vms, FROM_VMS);
+        let halves = |bits: u64| [bits & 0xffff_ffff, bits >> 32];
+        let ([a, b], [c, d]) = (halves(partitions), halves(vms));
+        Ok(Regs::success(&[a, b, c, d]))
+    }
+
+    /// FFA_NOTIFICATION_INFO_GET: which receivers, and which of their vCPUs, have something pending that was not yet reported.
+    pub(crate) fn notification_info_get(&self, call: &Call) -> Result<Regs, Status> {
+        if !matches!(call.from, From::NormalWorld) || self.version(call.from) < Version::V1_1 {
+            return Err(UNKNOWN);
+        }
+        call.zero(1..=7)?;
+        let mut lists = Lists::new(function::is_64_bit(call.function()));
+        let mut notifications = self.notifications.lock();
+        let Notifications { partitions, vms } = &mut *notifications;
+        let secure = self.partitions().map(|(index, _, config)| (usize::from(index), config.id));
+        let complete = secure.fold(true, |complete, (index, id)| complete & lists.add(id, &mut partitions[index]))
+            & vms.iter_mut().fold(true, |complete, vm| complete & vm.registered.is_none_or(|(id, _)| lists.add(id, &mut vm.receiver)));
+        if lists.count == 0 { Err(Status::NoData) } else { Ok(lists.reply(!complete)) }
+    }
+
+    /// A partition has failed: it neither receives nor sends notifications any more.
+    pub(crate) fn notifications_after_failure(&self, partition: PartitionIndex) {
+        let Some((_, config)) = self.partition(partition) else { return };
+        let mut notifications = self.notifications.lock();
+        notifications.partitions[usize::from(partition)] = Receiver::new();
+        let Notifications { partitions, vms } = &mut *notifications;
+        for receiver in partitions.iter_mut().chain(vms.iter_mut().map(|vm| &mut vm.receiver)) {
+            receiver.from_partitions.forget(config.id);
+        }
+    }
+}
+
+/// The bits of w3 and w4; at least one.
+fn bitmap_of(call: &Call) -> Result<u64, Status> {
+    let bits = u64::from(call.regs.w(3)) | u64::from(call.regs.w(4)) << 32;
+    if bits == 0 { Err(Status::InvalidParameters) } else { Ok(bits) }
+}
+
+/// The answer of FFA_NOTIFICATION_INFO_GET: 16-bit identifiers packed from register 3 on, in lists of an endpoint and up
+/// to three of its vCPUs. A list of the endpoint alone stands for a global notification.
+struct Lists {
+    wide: bool,
+    ids: [u16; Self::MOST_IDS],
+    ids_used: usize,
+    /// Identifiers of each list less one, two bits each.
+    sizes: u64,
+    count: u64,
+}
+
+impl Lists {
+    /// x3 to x7 with four identifiers each.
+    const MOST_IDS: usize = 20;
+    const MOST_VCPUS: usize = 3;
+
+    fn new(wide: bool) -> Self {
+        Self { wide, ids: [0; Self::MOST_IDS], ids_used: 0, sizes: 0, count: 0 }
+    }
+
+    fn room(&self) -> usize {
+        (if self.wide { Self::MOST_IDS } else { Self::MOST_IDS / 2 }) - self.ids_used
+    }
+
+    fn push(&mut self, id: EndpointId, vcpus: &[u16]) {
+        self.sizes |= (vcpus.len() as u64) << (2 * self.count);
+        self.count += 1;
+        for id in core::iter::once(&id.0).chain(vcpus) {
+            self.ids[self.ids_used] = *id;
+            self.ids_used += 1;
+        }
+    }
+
+    /// Reports what `receiver` has pending; whether there was room for all of it.
+    fn add(&mut self, id: EndpointId, receiver: &mut Receiver) -> bool {
+        if receiver.unreported_global() {
+            if self.room() == 0 {
+                return false;
+            }
+            self.push(id, &[]);
+            receiver.report_global();
+        }
+        loop {
+            let mut vcpus = [0u16; Self::MOST_VCPUS];
+            let mut found = 0;
+            for vcpu in (0..MAX_CORES).filter(|vcpu| receiver.unreported_vcpu(*vcpu)).take(Self::MOST_VCPUS) {
+                vcpus[found] = vcpu as u16;
+                found += 1;
+            }
+            if found == 0 {
+                return true;
+            }
+            let fitting = found.min(self.room().saturating_sub(1));
+            if fitting == 0 {
+                return false;
+            }
+            self.push(id, &vcpus[..fitting]);
+            for vcpu in &vcpus[..fitting] {
+                receiver.report_vcpu(usize::from(*vcpu));
+            }
+        }
+    }
+
+    fn reply(&self, more: bool) -> Regs {
+        let function = if self.wide { function::SUCCESS_64 } else { function::SUCCESS_32 };
+        let mut regs = Regs::new(&[u64::from(function), 0, u64::from(more) | self.count << 7 | self.sizes << 12]);
+        let per_register = if self.wide { 4 } else { 2 };
+        for (n, id) in self.ids[..self.ids_used].iter().enumerate() {
+            regs.0[3 + n / per_register] |= u64::from(*id) << (16 * (n % per_register));
+        }
+        regs
+    }
+}
