@@ -1,0 +1,529 @@
+//! QEMU's virt machine with both worlds: how it is started for a person at a terminal, and how tests drive it.
+//!
+//! ```text
+//! let mut run = Machine { fw_cfg: vec![("opt/bulkhead/steps".into(), "discovery".into())], ..Machine::new(&assembled) }.start()?;
+//! run.expect(Port::Secure, &Regex::new("OP-TEE .*ready")?, Duration::from_secs(60))?;   // waits for a line
+//! run.send("poweroff\n")?;                                                              // types on the normal console
+//! let end = run.watch(&Limits::default(), &mut |step| println!("{}", step.show()))?;    // collects STEP lines to the end
+//! ```
+//!
+//! Both consoles are kept in files of the system's directory: `console.log` (normal world) and `secure.log`. A machine ends
+//! with its [`Run`], on every way out, and on Ctrl-C: QEMU is in a process group that [`crate::interrupt`] knows.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use regex::Regex;
+
+use crate::console::{Console, Port, Step};
+use crate::doctor::QEMU;
+use crate::exec;
+use crate::interrupt::{self, Group};
+use crate::system::Assembled;
+
+/// Memory of the normal world unless told otherwise, in MiB.
+pub const MEMORY: u32 = 2048;
+/// Cores unless told otherwise.
+pub const CPUS: u32 = 4;
+/// Lines of a console in an error.
+const TAIL: usize = 25;
+
+/// A machine to start.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Directory for its consoles.
+    pub dir: PathBuf,
+    /// The secure flash bank.
+    pub flash: PathBuf,
+    /// A disk of the normal world; what is written to it is forgotten.
+    pub disk: Option<PathBuf>,
+    /// Cores, 1 to 8.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Items that software in the machine reads by name.
+    pub fw_cfg: Vec<(String, String)>,
+    /// Further arguments for QEMU.
+    pub extra: Vec<OsString>,
+}
+
+/// How a person uses a machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terminal {
+    /// The secure console on a socket too, not only in its file.
+    pub secure_socket: bool,
+    /// Wait for a debugger before the first instruction.
+    pub gdb: bool,
+}
+
+impl Machine {
+    /// The machine for an assembled system, with defaults.
+    #[must_use]
+    pub fn new(assembled: &Assembled) -> Self {
+        Self {
+            dir: assembled.dir.clone(),
+            flash: assembled.flash.clone(),
+            disk: None,
+            cpus: CPUS,
+            memory: MEMORY,
+            fw_cfg: Vec::new(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// The normal world's console, as a file.
+    #[must_use]
+    pub fn console_log(&self) -> PathBuf {
+        self.dir.join("console.log")
+    }
+
+    /// The secure world's console, as a file.
+    #[must_use]
+    pub fn secure_log(&self) -> PathBuf {
+        self.dir.join("secure.log")
+    }
+
+    /// Socket of the secure console (see [`Terminal::secure_socket`]).
+    #[must_use]
+    pub fn secure_socket(&self) -> PathBuf {
+        self.dir.join("secure.sock")
+    }
+
+    /// What all ways of starting have in common: everything but the consoles.
+    fn command(&self) -> Command {
+        let mut command = Command::new(QEMU);
+        command.args(["-machine", "virt,secure=on,virtualization=on,gic-version=3,acpi=off"]);
+        command.args(["-cpu", "max,sme=on,pauth-impdef=on"]);
+        command.args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
+        command.args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"]);
+        command.arg("-drive").arg(option("if=pflash,unit=0,format=raw,file=", &self.flash, ""));
+        if let Some(disk) = &self.disk {
+            command.arg("-drive").arg(option("if=none,id=disk,format=raw,snapshot=on,file=", disk, ""));
+            command.args(["-device", "virtio-blk-device,drive=disk"]);
+        }
+        for (name, value) in &self.fw_cfg {
+            command.arg("-fw_cfg").arg(format!("name={name},string={}", value.replace(',', ",,")));
+        }
+        command
+    }
+
+    /// Starts the machine for a program: see [`Run`].
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start(&self) -> Result<Run> {
+        let mut command = self.command();
+        command.arg("-chardev").arg(option("stdio,id=normal,signal=off,logfile=", &self.console_log(), "")).args(["-serial", "chardev:normal"]);
+        command.arg("-chardev").arg(option("file,id=secure,path=", &self.secure_log(), "")).args(["-serial", "chardev:secure"]);
+        command.args(&self.extra);
+        Run::spawn(command, &self.secure_log(), &self.dir.join("qemu.log"))
+    }
+
+    /// Runs the machine with its console on this terminal until it ends: by power-off, Ctrl-A X or Ctrl-C.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started or fails.
+    pub fn interact(&self, terminal: Terminal) -> Result<()> {
+        let mut command = self.command();
+        command.arg("-chardev").arg(option("stdio,id=normal,mux=on,signal=on,logfile=", &self.console_log(), ""));
+        command.args(["-serial", "chardev:normal", "-mon", "chardev=normal,mode=readline"]);
+        let secure = if terminal.secure_socket {
+            fs::remove_file(self.secure_socket()).ok();
+            let tail = option("", &self.secure_log(), "");
+            let mut text = option("socket,id=secure,server=on,wait=off,path=", &self.secure_socket(), ",logfile=");
+            text.push(tail);
+            text
+        } else {
+            option("file,id=secure,path=", &self.secure_log(), "")
+        };
+        command.arg("-chardev").arg(secure).args(["-serial", "chardev:secure"]);
+        if terminal.gdb {
+            command.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);
+        }
+        command.args(&self.extra);
+        // QEMU owns the terminal, so it stays in our process group: Ctrl-C reaches both, and a signal to us alone is passed on.
+        let stdin = std::io::stdin();
+        let attributes = stdin.is_terminal().then(|| rustix::termios::tcgetattr(&stdin).ok()).flatten();
+        let mut child = command.spawn().with_context(|| format!("cannot start `{}`", exec::show(&command)))?;
+        let status = wait_interactively(&mut child);
+        if let Some(attributes) = attributes {
+            let _ = rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &attributes);
+        }
+        fs::remove_file(self.secure_socket()).ok();
+        let status = status?;
+        interrupt::check()?;
+        if !status.success() {
+            bail!("QEMU ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+/// Waits for an interactive QEMU; ends it when we are asked to end.
+fn wait_interactively(child: &mut Child) -> Result<ExitStatus> {
+    let mut asked = None;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for QEMU")? {
+            return Ok(status);
+        }
+        if interrupt::requested() {
+            let since = *asked.get_or_insert_with(Instant::now);
+            let pid = rustix::process::Pid::from_child(child);
+            let signal = if since.elapsed() < Duration::from_secs(3) { rustix::process::Signal::TERM } else { rustix::process::Signal::KILL };
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A QEMU option with a path in it, whose commas are doubled as QEMU wants them.
+fn option(before: &str, path: &Path, after: &str) -> OsString {
+    let mut text = OsString::from(before);
+    text.push(path.to_string_lossy().replace(',', ",,"));
+    text.push(after);
+    text
+}
+
+/// How long a machine may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest time without a character on either console.
+    pub silence: Duration,
+    /// Longest time in all.
+    pub total: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(120), total: Duration::from_secs(900) }
+    }
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It powered itself off (or reset, which ends it here).
+    PoweredOff,
+    /// QEMU failed; its message.
+    Failed(String),
+    /// It was ended because it said nothing for so long.
+    Silent(Duration),
+    /// It was ended because it took so long.
+    TooLong(Duration),
+}
+
+impl End {
+    /// What happened, for a report.
+    #[must_use]
+    pub fn show(&self) -> String {
+        match self {
+            Self::PoweredOff => "powered off".to_owned(),
+            Self::Failed(message) => format!("QEMU failed: {message}"),
+            Self::Silent(limit) => format!("ended after {} without a word", crate::progress::seconds(*limit)),
+            Self::TooLong(limit) => format!("ended because it took longer than {}", crate::progress::seconds(*limit)),
+        }
+    }
+}
+
+/// A machine that runs, without a terminal.
+pub struct Run {
+    child: Child,
+    group: Option<Group>,
+    stdin: Option<ChildStdin>,
+    events: Receiver<(Port, Vec<u8>)>,
+    stop_tail: Arc<AtomicBool>,
+    normal: Console,
+    secure: Console,
+    steps: Vec<Step>,
+    started: Instant,
+    last_word: Instant,
+    messages: PathBuf,
+}
+
+impl Run {
+    fn spawn(mut command: Command, secure_log: &Path, messages: &Path) -> Result<Self> {
+        interrupt::check()?;
+        File::create(secure_log).with_context(|| format!("cannot write {}", secure_log.display()))?;
+        let stderr = File::create(messages).with_context(|| format!("cannot write {}", messages.display()))?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", exec::show(&command)))?;
+        let group = Group::of(&child);
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().context("QEMU has no standard output")?;
+        let (sender, events) = channel();
+        let stop_tail = Arc::new(AtomicBool::new(false));
+        forward(stdout, sender.clone());
+        tail(File::open(secure_log).with_context(|| format!("cannot read {}", secure_log.display()))?, sender, Arc::clone(&stop_tail));
+        let now = Instant::now();
+        Ok(Self {
+            child,
+            group: Some(group),
+            stdin,
+            events,
+            stop_tail,
+            normal: Console::default(),
+            secure: Console::default(),
+            steps: Vec::new(),
+            started: now,
+            last_word: now,
+            messages: messages.to_path_buf(),
+        })
+    }
+
+    /// Types `text` on the normal world's console.
+    ///
+    /// # Errors
+    /// When the machine has ended.
+    pub fn send(&mut self, text: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("the machine's console is closed")?;
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).context("cannot type on the machine's console: it has ended")
+    }
+
+    /// A console with all that it has said so far.
+    #[must_use]
+    pub fn console(&self, port: Port) -> &Console {
+        match port {
+            Port::Normal => &self.normal,
+            Port::Secure => &self.secure,
+        }
+    }
+
+    /// All steps so far.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Time since power-on.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Waits until `pattern` appears on `port` (behind what an earlier call found) and returns its groups.
+    ///
+    /// # Errors
+    /// When it does not appear in time, or the machine ends before.
+    pub fn expect(&mut self, port: Port, pattern: &Regex, timeout: Duration) -> Result<Vec<String>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let console = if port == Port::Normal { &mut self.normal } else { &mut self.secure };
+            if let Some(found) = console.find(pattern) {
+                return Ok(found);
+            }
+            let alive = self.take_events(deadline)?;
+            let console = if port == Port::Normal { &mut self.normal } else { &mut self.secure };
+            if let Some(found) = console.find(pattern) {
+                return Ok(found);
+            }
+            if !alive || Instant::now() >= deadline {
+                let why = if alive { format!("within {}", crate::progress::seconds(timeout)) } else { "before the machine ended".into() };
+                bail!("'{pattern}' did not appear {why}\n{}", self.last_words());
+            }
+        }
+    }
+
+    /// Waits for the end; hands each step to `on_step` as it comes (those that came before this call included).
+    ///
+    /// # Errors
+    /// When interrupted.
+    pub fn watch(&mut self, limits: &Limits, on_step: &mut dyn FnMut(&Step)) -> Result<End> {
+        let mut handed = 0;
+        loop {
+            let deadline = (self.last_word + limits.silence).min(self.started + limits.total);
+            let alive = self.take_events(deadline)?;
+            for step in &self.steps[handed..] {
+                on_step(step);
+            }
+            handed = self.steps.len();
+            if !alive {
+                return self.end();
+            }
+            if self.started.elapsed() >= limits.total {
+                return Ok(End::TooLong(limits.total));
+            }
+            if self.last_word.elapsed() >= limits.silence {
+                return Ok(End::Silent(limits.silence));
+            }
+        }
+    }
+
+    /// The last lines of both consoles and of QEMU itself.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let mut text = String::new();
+        for (name, lines) in [
+            ("normal world's console", self.normal.tail(TAIL)),
+            ("secure console", self.secure.tail(TAIL)),
+            ("QEMU", exec::tail(&self.messages, 0, TAIL)),
+        ] {
+            if !lines.trim().is_empty() {
+                text += &format!("last lines of the {name}:\n{}\n", exec::indent(&lines));
+            }
+        }
+        text
+    }
+
+    /// Takes what the consoles say until something was said or `deadline`; false when the machine has ended and all that
+    /// it said is taken.
+    fn take_events(&mut self, deadline: Instant) -> Result<bool> {
+        interrupt::check()?;
+        let mut ended = self.child.try_wait().context("cannot wait for QEMU")?.is_some();
+        // Short waits: Ctrl-C and the machine's end are noticed in between.
+        let wait = deadline.saturating_duration_since(Instant::now()).min(Duration::from_millis(100));
+        match self.events.recv_timeout(wait) {
+            Ok(event) => {
+                self.take_event(&event);
+                while let Ok(event) = self.events.try_recv() {
+                    self.take_event(&event);
+                }
+                ended = false;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if ended && !self.stop_tail.swap(true, Ordering::SeqCst) {
+                    // The thread that follows the secure console reads its file once more and ends.
+                    ended = false;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => ended = true,
+        }
+        Ok(!ended)
+    }
+
+    fn take_event(&mut self, (port, bytes): &(Port, Vec<u8>)) {
+        self.last_word = Instant::now();
+        let console = if *port == Port::Normal { &mut self.normal } else { &mut self.secure };
+        self.steps.extend(console.push(bytes).iter().filter_map(|line| Step::parse(line)));
+    }
+
+    fn end(&mut self) -> Result<End> {
+        let status = self.child.wait().context("cannot wait for QEMU")?;
+        Ok(if status.success() {
+            End::PoweredOff
+        } else {
+            End::Failed(format!("{status}: {}", exec::tail(&self.messages, 0, 3)))
+        })
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.stop_tail.store(true, Ordering::SeqCst);
+        if let Some(group) = self.group.take() {
+            group.kill();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Forwards what a pipe brings until its end.
+fn forward(mut pipe: impl Read + Send + 'static, sender: Sender<(Port, Vec<u8>)>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(n) = pipe.read(&mut buffer) {
+            if n == 0 || sender.send((Port::Normal, buffer[..n].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Follows a growing file until told to stop, then to its end.
+fn tail(mut file: File, sender: Sender<(Port, Vec<u8>)>, stop: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        loop {
+            let last = stop.load(Ordering::SeqCst);
+            match file.read(&mut buffer) {
+                Ok(0) if last => return,
+                Ok(0) => std::thread::sleep(Duration::from_millis(20)),
+                Ok(n) => {
+                    if sender.send((Port::Secure, buffer[..n].to_vec())).is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shell script in QEMU's place: its standard output is the normal console, `$LOG` the secure one.
+    fn run(script: &str) -> (tempfile::TempDir, Run) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("secure.log");
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("LOG", &log);
+        let run = Run::spawn(command, &log, &dir.path().join("qemu.log")).unwrap();
+        (dir, run)
+    }
+
+    fn limits(silence: u64) -> Limits {
+        Limits { silence: Duration::from_millis(silence), total: Duration::from_secs(20) }
+    }
+
+    #[test]
+    fn steps_of_both_consoles_are_collected_to_the_last() {
+        let (_dir, mut run) = run("echo STEP one PASS fine; echo STEP two FAIL 'not so' >>$LOG; echo STEP three PASS");
+        let mut seen = Vec::new();
+        assert_eq!(run.watch(&limits(10_000), &mut |s| seen.push((s.name.clone(), s.passed))).unwrap(), End::PoweredOff);
+        seen.sort();
+        assert_eq!(seen, [("one".into(), true), ("three".into(), true), ("two".into(), false)]);
+    }
+
+    #[test]
+    fn a_dialogue_waits_for_patterns_and_types_answers() {
+        let (_dir, mut run) = run("echo login:; read name; echo hello $name; echo welcome $name >>$LOG");
+        let wait = Duration::from_secs(10);
+        run.expect(Port::Normal, &Regex::new("login:").unwrap(), wait).unwrap();
+        run.send("root\n").unwrap();
+        assert_eq!(run.expect(Port::Normal, &Regex::new("hello (.*)").unwrap(), wait).unwrap()[1], "root");
+        run.expect(Port::Secure, &Regex::new("welcome root").unwrap(), wait).unwrap();
+        let error = run.expect(Port::Normal, &Regex::new("never").unwrap(), wait).unwrap_err().to_string();
+        assert!(error.contains("before the machine ended") && error.contains("hello root"), "{error}");
+    }
+
+    #[test]
+    fn a_silent_machine_is_ended_and_leaves_nothing_behind() {
+        let (dir, mut run) = run("echo $$ >$LOG.pid; sleep 100 & wait");
+        let end = run.watch(&limits(300), &mut |_| ()).unwrap();
+        assert_eq!(end, End::Silent(Duration::from_millis(300)));
+        drop(run);
+        let pid = fs::read_to_string(dir.path().join("secure.log.pid")).unwrap();
+        assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+    }
+
+    #[test]
+    fn a_failing_qemu_is_quoted() {
+        let (_dir, mut run) = run("echo 'no such device' >&2; exit 1");
+        let End::Failed(message) = run.watch(&limits(10_000), &mut |_| ()).unwrap() else { panic!("it failed") };
+        assert!(message.contains("no such device"), "{message}");
+    }
+
+    #[test]
+    fn commas_in_values_are_doubled_for_qemu() {
+        let assembled = Assembled { dir: "/o".into(), flash: "/o/a,b.img".into() };
+        let machine = Machine { fw_cfg: vec![("opt/x".into(), "a,b".into())], disk: Some("/d".into()), ..Machine::new(&assembled) };
+        let shown = exec::show(&machine.command());
+        assert!(shown.contains("file=/o/a,,b.img") && shown.contains("string=a,,b"), "{shown}");
+        assert!(shown.contains("snapshot=on,file=/d"), "{shown}");
+    }
+}

@@ -1,0 +1,222 @@
+//! A bootable system from its parts: manifests are compiled, partitions packed, everything put into TF-A's firmware image
+//! package, and that into the flash image from which the machine starts.
+//!
+//! The flash image is QEMU's first NOR flash, which only the secure world reaches: BL1 at its start, the firmware image
+//! package at [`FIP_OFFSET`], and near its end the variable store. A system has one flash image per clone; assembling it
+//! again rewrites firmware only, so that the store survives like on a real board. [`forget_variables`] erases it.
+
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::exec;
+use crate::fip;
+use crate::package::{self, Format};
+use crate::project::{Project, create_dir};
+
+/// Bytes of one NOR flash bank.
+const FLASH_SIZE: u64 = 64 << 20;
+/// Where BL1 and BL2 look for the firmware image package (PLAT_QEMU_FIP_BASE).
+const FIP_OFFSET: u64 = 0x4_0000;
+/// Where the variable store lies.
+const STORE_OFFSET: u64 = 0x03f0_0000;
+/// Bytes of the variable store: three erase blocks.
+const STORE_SIZE: usize = 0xc_0000;
+/// TF-A reserves one page for each configuration blob.
+const CONFIG_LIMIT: usize = 4096;
+/// TF-A's table has room for so many packages.
+const MAX_PARTITIONS: usize = 8;
+
+/// What a system is made of.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// Name of the directory below `out/` where it is assembled and run.
+    pub name: String,
+    /// Directory with TF-A's `bl1.bin`, `bl2.bin` and `bl31.bin`.
+    pub tfa: PathBuf,
+    /// The SPMC's flat binary.
+    pub spmc: PathBuf,
+    /// The SPMC's manifest, as source.
+    pub spmc_manifest: PathBuf,
+    /// The partitions.
+    pub partitions: Vec<Partition>,
+    /// BL33: what the normal world starts with, at 0x60000000.
+    pub normal_world: PathBuf,
+}
+
+/// A partition of a system.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Name, for files and messages.
+    pub name: &'static str,
+    /// Its manifest, as source.
+    pub manifest: PathBuf,
+    /// Its flat image.
+    pub image: PathBuf,
+    /// Where TF-A puts the package.
+    pub load_address: u32,
+    /// By which TF-A finds the package in the firmware image package.
+    pub uuid: &'static str,
+    /// Format of the package.
+    pub format: Format,
+}
+
+/// A system that can be booted.
+#[derive(Clone, Debug)]
+pub struct Assembled {
+    /// Directory for everything about its runs.
+    pub dir: PathBuf,
+    /// The flash image.
+    pub flash: PathBuf,
+}
+
+/// Assembles `system`; its variable store, if it has one from earlier runs, stays.
+///
+/// # Errors
+/// When a part is missing or broken, does not fit, or files cannot be written.
+pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
+    let dir = project.out().join(&system.name);
+    create_dir(&dir)?;
+    if system.partitions.len() > MAX_PARTITIONS {
+        bail!("{} has {} partitions; TF-A loads {MAX_PARTITIONS} at most", system.name, system.partitions.len());
+    }
+    let tfa = |name: &str| read(&system.tfa.join(name));
+    let mut images = vec![
+        (fip::BL2, tfa("bl2.bin")?),
+        (fip::BL31, tfa("bl31.bin")?),
+        (fip::BL32, read(&system.spmc)?),
+        (fip::BL33, read(&system.normal_world)?),
+        (fip::TB_FW_CONFIG, compile_text(&dir, "tb_fw_config", &load_table(&system.partitions))?),
+        (fip::TOS_FW_CONFIG, compile(&dir, "spmc", &system.spmc_manifest)?),
+    ];
+    for (id, blob) in &images[4..] {
+        if blob.len() > CONFIG_LIMIT {
+            let what = if *id == fip::TOS_FW_CONFIG { "the SPMC's manifest" } else { "the table of packages" };
+            bail!("{what} has {} bytes; TF-A has {CONFIG_LIMIT} bytes for it", blob.len());
+        }
+    }
+    for partition in &system.partitions {
+        let manifest = compile(&dir, partition.name, &partition.manifest)?;
+        let package = package::write(partition.format, &manifest, &read(&partition.image)?).with_context(|| format!("cannot pack {}", partition.name))?;
+        images.push((fip::entry_id(partition.uuid)?, package));
+    }
+    let flash = dir.join("flash.img");
+    write_firmware(&flash, &tfa("bl1.bin")?, &fip::write(&images)?)?;
+    Ok(Assembled { dir, flash })
+}
+
+/// Erases the variable store of `assembled`.
+///
+/// # Errors
+/// When the flash image cannot be written.
+pub fn forget_variables(assembled: &Assembled) -> Result<()> {
+    let file = OpenOptions::new().write(true).open(&assembled.flash).with_context(|| format!("cannot open {}", assembled.flash.display()))?;
+    erase_store(&file).with_context(|| format!("cannot erase the variable store in {}", assembled.flash.display()))
+}
+
+/// NOR flash is erased to ones.
+fn erase_store(file: &fs::File) -> std::io::Result<()> {
+    file.write_all_at(&vec![0xff; STORE_SIZE], STORE_OFFSET)
+}
+
+/// Puts firmware into a flash image, made with an erased store if it is not there yet.
+fn write_firmware(flash: &Path, bl1: &[u8], fip: &[u8]) -> Result<()> {
+    if bl1.len() as u64 > FIP_OFFSET {
+        bail!("BL1 has {} bytes; the firmware image package begins at {FIP_OFFSET:#x}", bl1.len());
+    }
+    if FIP_OFFSET + fip.len() as u64 > STORE_OFFSET {
+        bail!("the firmware image package has {} bytes and would reach the variable store at {STORE_OFFSET:#x}", fip.len());
+    }
+    let write = || -> std::io::Result<()> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(flash)?;
+        if file.metadata()?.len() != FLASH_SIZE {
+            file.set_len(0)?;
+            file.set_len(FLASH_SIZE)?;
+            erase_store(&file)?;
+        }
+        file.write_all_at(bl1, 0)?;
+        file.write_all_at(fip, FIP_OFFSET)
+    };
+    write().with_context(|| format!("cannot write the flash image {}", flash.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Compiles a device tree source file to `<dir>/<name>.dtb`.
+fn compile(dir: &Path, name: &str, source: &Path) -> Result<Vec<u8>> {
+    let blob = dir.join(format!("{name}.dtb"));
+    exec::output(Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb", "-o"]).arg(&blob).arg(source))
+        .with_context(|| format!("cannot compile {}", source.display()))?;
+    read(&blob)
+}
+
+fn compile_text(dir: &Path, name: &str, text: &str) -> Result<Vec<u8>> {
+    let source = dir.join(format!("{name}.dts"));
+    fs::write(&source, text).with_context(|| format!("cannot write {}", source.display()))?;
+    compile(dir, name, &source)
+}
+
+/// TB_FW_CONFIG: which packages BL2 loads where.
+fn load_table(partitions: &[Partition]) -> String {
+    let mut text = "/dts-v1/;\n\n/ {\n\tcompatible = \"arm,tb_fw\";\n\n\tsecure-partitions {\n\t\tcompatible = \"arm,sp\";\n".to_owned();
+    for partition in partitions {
+        let _ = write!(
+            text,
+            "\n\t\t{} {{\n\t\t\tuuid = \"{}\";\n\t\t\tload-address = <{:#010x}>;\n\t\t}};\n",
+            partition.name, partition.uuid, partition.load_address
+        );
+    }
+    text + "\t};\n};\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_survives_new_firmware_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let flash = dir.path().join("flash.img");
+        let at = |offset: u64| {
+            let mut byte = [0];
+            fs::File::open(&flash).unwrap().read_exact_at(&mut byte, offset).unwrap();
+            byte[0]
+        };
+        write_firmware(&flash, b"1", b"old").unwrap();
+        assert_eq!((fs::metadata(&flash).unwrap().len(), at(STORE_OFFSET), at(STORE_OFFSET + STORE_SIZE as u64)), (FLASH_SIZE, 0xff, 0));
+        OpenOptions::new().write(true).open(&flash).unwrap().write_all_at(b"v", STORE_OFFSET).unwrap();
+        write_firmware(&flash, b"1", b"new").unwrap();
+        assert_eq!((at(FIP_OFFSET), at(STORE_OFFSET)), (b'n', b'v'));
+        forget_variables(&Assembled { dir: dir.path().into(), flash: flash.clone() }).unwrap();
+        assert_eq!((at(FIP_OFFSET), at(STORE_OFFSET)), (b'n', 0xff));
+    }
+
+    #[test]
+    fn firmware_that_would_reach_the_store_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = write_firmware(&dir.path().join("flash.img"), b"1", &vec![0; STORE_OFFSET as usize]).unwrap_err();
+        assert!(error.to_string().contains("variable store"), "{error}");
+        let error = write_firmware(&dir.path().join("flash.img"), &vec![0; FIP_OFFSET as usize + 1], b"2").unwrap_err();
+        assert!(error.to_string().contains("BL1"), "{error}");
+    }
+
+    #[test]
+    fn the_load_table_names_each_package() {
+        let partition = Partition {
+            name: "stmm",
+            manifest: PathBuf::new(),
+            image: PathBuf::new(),
+            load_address: 0x0e20_0000,
+            uuid: "378daedc-f06b-4446-8314-40ab933c87a3",
+            format: Format::Sptool,
+        };
+        let text = load_table(&[partition]);
+        assert!(text.contains("stmm {\n\t\t\tuuid = \"378daedc-f06b-4446-8314-40ab933c87a3\";\n\t\t\tload-address = <0x0e200000>;"), "{text}");
+    }
+}
