@@ -70,7 +70,8 @@ impl Root {
     /// Maps `size` bytes at `input` (both multiples of the page size) to `mapping`, replacing what was there; `None`
     /// clears the range. Ranges beyond the input address size are refused.
     ///
-    /// Work: at most one pass over the entries that the range covers.
+    /// Tables that a cleared range leaves empty are freed. Work: at most one pass over the entries that the range covers,
+    /// and one over each table that it clears a part of.
     ///
     /// # Errors
     /// [`OutOfTables`]: a part of the range may have been changed; clearing it, or writing what was there before, needs
@@ -135,8 +136,16 @@ fn set_level(memory: &mut impl TableMemory, table: u64, level: u32, start: u64, 
             let new = here.map_or(0, |m| leaf(level, m.output, m.attributes));
             replace(memory, table, i, level, old, new);
         } else {
+            if old == 0 && here.is_none() {
+                at = next;
+                continue;
+            }
             let child = if is_table(old, level) { old & OUTPUT } else { split(memory, table, i, level, old)? };
             set_level(memory, child, level + 1, at, next, here)?;
+            if here.is_none() && (0..512).all(|j| memory.read(child, j) == 0) {
+                // Nothing is left below: a table kept for every range that ever was mapped would spend the pool.
+                replace(memory, table, i, level, memory.read(table, i), 0);
+            }
         }
         at = next;
     }
@@ -247,6 +256,21 @@ mod tests {
         assert_eq!(root.walk(&heap, 0x4020_2000).unwrap().output, 0x4020_2000);
         root.set(&mut heap, 0x4000_0000, 1 << 30, None).unwrap();
         assert_eq!(heap.tables.len(), 1, "tables below a cleared block are freed");
+    }
+
+    #[test]
+    fn clearing_the_last_page_of_a_table_frees_it() {
+        let mut heap = Heap::new(16);
+        let root = Root::new(&mut heap).unwrap();
+        for page in [0x4000_0000, 0x4020_0000, 0x8000_1000] {
+            root.set(&mut heap, page, PAGE, Some(Mapping { output: page, attributes: ATTRIBUTES })).unwrap();
+        }
+        assert_eq!(heap.tables.len(), 6);
+        root.set(&mut heap, 0x4000_0000, PAGE, None).unwrap();
+        assert_eq!(heap.tables.len(), 5);
+        root.set(&mut heap, 0x4020_0000, PAGE, None).unwrap();
+        root.set(&mut heap, 0x8000_1000, PAGE, None).unwrap();
+        assert_eq!(heap.tables.len(), 1);
     }
 
     #[test]
