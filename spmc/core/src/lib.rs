@@ -33,6 +33,7 @@ mod spmc;
 pub mod tables;
 mod vcpu;
 
+pub use interrupts::SCHEDULE_RECEIVER;
 pub use machine::{Address, Exit, Machine};
 pub use partition::{PartitionConfig, PartitionIndex};
 pub use spmc::{OUR_VERSION, Spmc};
