@@ -4,7 +4,7 @@ use crate::calls::{Call, From};
 use crate::interrupts::{MANAGED_EXIT, NOTIFICATION_PENDING, SCHEDULE_RECEIVER};
 use crate::machine::{Address, Machine};
 use crate::mailbox::BUFFER_SIZE;
-use crate::partition::{Methods, PartitionConfig, Service};
+use crate::partition::{Methods, NormalWorldInterrupts, PartitionConfig, Service};
 use crate::spmc::{OUR_VERSION, Spmc, UNKNOWN};
 use bulkhead_ffa::descriptor::partition_info;
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
@@ -105,16 +105,18 @@ impl Spmc {
         match id {
             1 if secure && self.receives_notifications(from) => Ok(Regs::success(&[u64::from(NOTIFICATION_PENDING)])),
             2 if !secure => Ok(Regs::success(&[u64::from(SCHEDULE_RECEIVER)])),
-            3 if secure => {
-                let _ = MANAGED_EXIT;
-                Err(UNKNOWN)
-            }
+            3 if self.makes_managed_exits(from) => Ok(Regs::success(&[u64::from(MANAGED_EXIT)])),
             _ => Err(UNKNOWN),
         }
     }
 
     fn receives_notifications(&self, from: From) -> bool {
         matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.notifications))
+    }
+
+    fn makes_managed_exits(&self, from: From) -> bool {
+        let able = |config: &PartitionConfig| matches!(config.normal_world_interrupts, NormalWorldInterrupts::ManagedExit { .. });
+        matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(able))
     }
 
     /// The services that `uuid` selects, one for each entry of the answer: all partitions, each once, for the nil UUID;

@@ -3,7 +3,7 @@
 
 use crate::machine::Machine;
 use crate::messaging::{Next, deliver, vcpu_on};
-use crate::partition::{MAX_INTERRUPTS, PartitionConfig};
+use crate::partition::{MAX_INTERRUPTS, NormalWorldInterrupts, PartitionConfig};
 use crate::spmc::Spmc;
 use crate::vcpu::{Caller, Model, RunState, VcpuId};
 use bulkhead_ffa::{Regs, function};
@@ -40,30 +40,59 @@ const SMC_UNKNOWN: u64 = u64::MAX;
 pub struct VirtualInterrupts {
     enabled: AtomicU64,
     pending: AtomicU64,
+    /// Those that raise the virtual FIQ line in place of the IRQ line.
+    fiq: AtomicU64,
 }
 
 impl VirtualInterrupts {
     /// None enabled.
     pub const fn new() -> Self {
-        Self { enabled: AtomicU64::new(0), pending: AtomicU64::new(0) }
+        Self { enabled: AtomicU64::new(0), pending: AtomicU64::new(0), fiq: AtomicU64::new(0) }
     }
 
-    /// Whether the virtual interrupt line is up.
-    pub fn line(&self) -> bool {
-        self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed) != 0
+    /// As a vCPU finds them at reset: only the request for a managed exit is enabled. What is pending stays so.
+    pub fn reset(&self, action: NormalWorldInterrupts) {
+        let bit = 1 << MANAGED_EXIT;
+        let (enabled, fiq) = match action {
+            NormalWorldInterrupts::ManagedExit { irq } => (bit, if irq { 0 } else { bit }),
+            NormalWorldInterrupts::Queued | NormalWorldInterrupts::Signaled => (0, 0),
+        };
+        self.enabled.store(enabled, Ordering::Relaxed);
+        self.fiq.store(fiq, Ordering::Relaxed);
+    }
+
+    /// Whether the virtual IRQ line is up.
+    pub fn irq_line(&self) -> bool {
+        self.ready() & !self.fiq.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the virtual FIQ line is up.
+    pub fn fiq_line(&self) -> bool {
+        self.ready() & self.fiq.load(Ordering::Relaxed) != 0
+    }
+
+    fn ready(&self) -> u64 {
+        self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed)
     }
 
     fn post(&self, slot: u32) {
         self.pending.fetch_or(1 << slot, Ordering::AcqRel);
     }
 
+    fn clear(&self, slot: u32) {
+        self.pending.fetch_and(!(1 << slot), Ordering::AcqRel);
+    }
+
     fn take(&self) -> Option<u32> {
-        let ready = self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed);
-        if ready == 0 {
+        let ready = self.ready();
+        // A handler of the IRQ line must not get what the FIQ line is for while both are up.
+        let irqs = ready & !self.fiq.load(Ordering::Relaxed);
+        let from = if irqs != 0 { irqs } else { ready };
+        if from == 0 {
             return None;
         }
-        let slot = ready.trailing_zeros();
-        self.pending.fetch_and(!(1 << slot), Ordering::AcqRel);
+        let slot = from.trailing_zeros();
+        self.clear(slot);
         Some(slot)
     }
 
@@ -161,9 +190,7 @@ impl Spmc {
             // Busy: it sees the interrupt when it runs next.
             return resume;
         }
-        let masked = machine.mask_normal_world_interrupts(true);
         self.run_chain(machine, vcpu);
-        machine.mask_normal_world_interrupts(masked);
         resume
     }
 
@@ -196,10 +223,10 @@ impl Spmc {
         let (partition, state) = self.vcpu(vcpu);
         let interrupts = &partition.interrupts[usize::from(vcpu.index)];
         let Some(config) = partition.config() else { return false };
-        if !(interrupts.line() || config.s_el0) || state.claim(RunState::Waiting).is_err() {
+        if !(interrupts.irq_line() || config.s_el0) || state.claim(RunState::Waiting).is_err() {
             return false;
         }
-        state.converse(caller, Model::SecureInterrupt);
+        self.converse(vcpu, caller, Model::SecureInterrupt);
         let id = if config.s_el0 { self.take_message(machine, vcpu) } else { 0 };
         deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::INTERRUPT), 0, u64::from(id)]));
         true
@@ -214,7 +241,7 @@ impl Spmc {
             return 0;
         }
         let slot = pending.trailing_zeros() + FIRST_PHYSICAL;
-        interrupts.pending.fetch_and(!(1 << slot), Ordering::AcqRel);
+        interrupts.clear(slot);
         let id = interrupt_in(config, slot);
         machine.deactivate_interrupt(id);
         id
@@ -243,8 +270,28 @@ impl Spmc {
         }
     }
 
-    /// The virtual interrupt line of a vCPU that is about to run.
-    pub(crate) fn line_of(&self, vcpu: VcpuId) -> bool {
-        self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)].line()
+    /// Gives a vCPU that is about to run the virtual interrupt lines as they stand now.
+    pub(crate) fn raise_lines<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
+        let interrupts = &self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)];
+        machine.set_virtual_irq(vcpu, interrupts.irq_line());
+        machine.set_virtual_fiq(vcpu, interrupts.fiq_line());
+    }
+
+    /// A normal-world interrupt while `vcpu` processes a request: asks it to end the request soon, if it is one that can.
+    /// The interrupt waits meanwhile (DEN0077A v1.2 section 9.3.1.3).
+    pub(crate) fn request_managed_exit(&self, vcpu: VcpuId) -> bool {
+        let (partition, state) = self.vcpu(vcpu);
+        let able = partition.config().is_some_and(|c| matches!(c.normal_world_interrupts, NormalWorldInterrupts::ManagedExit { .. }));
+        if !able || !state.model().is_direct() {
+            return false;
+        }
+        partition.interrupts[usize::from(vcpu.index)].post(MANAGED_EXIT);
+        state.hold_interrupts();
+        true
+    }
+
+    /// The conversation has ended: a request to end it that the partition has not seen is void.
+    pub(crate) fn end_managed_exit(&self, vcpu: VcpuId) {
+        self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)].clear(MANAGED_EXIT);
     }
 }

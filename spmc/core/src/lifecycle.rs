@@ -91,12 +91,13 @@ impl Spmc {
         if state.claim(RunState::Off).is_err() {
             return false;
         }
-        state.converse(Caller::Boot, Model::Init);
+        self.converse(vcpu, Caller::Boot, Model::Init);
+        if let Some(config) = partition.config() {
+            partition.interrupts[usize::from(vcpu.index)].reset(config.normal_world_interrupts);
+        }
         machine.reset_vcpu(vcpu, entry, argument);
         machine.set_time_limit(Some(limit));
-        let masked = machine.mask_normal_world_interrupts(true);
         self.run_chain(machine, vcpu);
-        machine.mask_normal_world_interrupts(masked);
         machine.set_time_limit(None);
         !partition.has_failed()
     }
@@ -122,7 +123,6 @@ impl Spmc {
     /// partition answers keeps the core up.
     fn core_off<M: Machine>(&self, machine: &mut M) {
         let core = machine.core();
-        let masked = machine.mask_normal_world_interrupts(true);
         for (index, partition, config) in self.partitions() {
             if config.vcpus < 2 || core >= usize::from(config.vcpus) || partition.has_failed() {
                 continue;
@@ -142,11 +142,10 @@ impl Spmc {
             machine.park(vcpu);
             state.publish(RunState::Off);
         }
-        machine.mask_normal_world_interrupts(masked);
     }
 
     fn tell_core_off<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, config: &PartitionConfig) {
-        self.vcpu(vcpu).1.converse(Caller::Framework, Model::Framework);
+        self.converse(vcpu, Caller::Framework, Model::Framework);
         let ends = u64::from(EndpointId::SPMC.0) << 16 | u64::from(config.id.0);
         let kind = u64::from(framework::MESSAGE | framework::POWER_REQUEST);
         deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), ends, kind, u64::from(psci::CPU_OFF)]));
@@ -159,7 +158,7 @@ impl Spmc {
     pub(crate) fn secondary_entry_register<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
         let From::Partition(vcpu) = call.from else { return Err(UNKNOWN) };
         let (partition, state) = self.vcpu(vcpu);
-        if !partition.config().is_some_and(|config| config.vcpus > 1) {
+        if partition.config().is_none_or(|config| config.vcpus < 2) {
             return Err(UNKNOWN);
         }
         if state.model() != Model::Init || partition.initialised.load(Ordering::Acquire) {
@@ -183,6 +182,23 @@ impl Spmc {
         if let Some((state, _)) = self.partition(partition) {
             state.endpoint.mailbox.lock().unmap();
         }
+        self.adopt_orphans(partition);
         self.memory_after_failure(machine, partition);
+    }
+
+    /// vCPUs that yielded to one of the failed partition's get the normal world for their caller, which can resume them.
+    fn adopt_orphans(&self, failed: PartitionIndex) {
+        for (index, partition, _) in self.partitions() {
+            for state in &partition.vcpus {
+                let orphan = |caller| matches!(caller, Caller::Partition(vcpu) if vcpu.partition == failed);
+                if index == failed || !orphan(state.caller()) || state.claim(RunState::Yielded).is_err() {
+                    continue;
+                }
+                if orphan(state.caller()) {
+                    state.adopt(Caller::NormalWorld(EndpointId::HYPERVISOR));
+                }
+                state.publish(RunState::Yielded);
+            }
+        }
     }
 }

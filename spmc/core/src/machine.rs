@@ -67,7 +67,10 @@ pub trait Machine: memory::PageTables {
     /// Sets or clears the virtual IRQ line of a vCPU.
     fn set_virtual_irq(&mut self, vcpu: VcpuId, pending: bool);
 
-    /// Masks non-secure interrupts while the SPMC itself schedules a partition; returns whether they were masked before.
+    /// Sets or clears the virtual FIQ line of a vCPU.
+    fn set_virtual_fiq(&mut self, vcpu: VcpuId, pending: bool);
+
+    /// Masks non-secure interrupts while a partition runs that they may not preempt; returns whether they were masked before.
     fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool;
 
     /// Copies from guest memory.

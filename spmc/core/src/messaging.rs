@@ -7,9 +7,9 @@
 use crate::calls::{Call, From};
 use crate::fault::{Fault, FaultKind};
 use crate::machine::{Exit, Machine};
-use crate::partition::{Methods, PartitionConfig};
+use crate::partition::{Methods, NormalWorldInterrupts, PartitionConfig};
 use crate::spmc::{Spmc, UNKNOWN, carries_extended_registers};
-use crate::vcpu::{Caller, Model, RunState, VcpuId};
+use crate::vcpu::{Caller, Model, RunState, Vcpu, VcpuId};
 use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
 
 /// What happens after a partition's call was decided.
@@ -50,6 +50,8 @@ impl Spmc {
         match self.vcpu(target).1.claim(RunState::Waiting) {
             Ok(()) => Ok(target),
             Err(_) if partition.has_failed() => Err(Status::Aborted),
+            // It will never be ready: it has no execution context here, or is not initialised yet.
+            Err(RunState::Off) => Err(Status::Denied),
             Err(_) => Err(Status::Busy),
         }
     }
@@ -61,45 +63,61 @@ impl Spmc {
             function::MSG_SEND_DIRECT_REQ_64 => Model::Direct64,
             _ => Model::Direct32,
         };
-        self.vcpu(target).1.converse(caller, model);
+        self.converse(target, caller, model);
         deliver(machine, target, 0, message(regs));
+    }
+
+    /// Starts a conversation on a claimed vCPU. Normal-world interrupts wait for its end where the manifest says so, where
+    /// the SPMC itself scheduled it, and where they wait for the one that it is nested in.
+    pub(crate) fn converse(&self, vcpu: VcpuId, caller: Caller, model: Model) {
+        let (partition, state) = self.vcpu(vcpu);
+        let queued = partition.config().is_some_and(|c| c.normal_world_interrupts == NormalWorldInterrupts::Queued);
+        let scheduled = matches!(model, Model::Init | Model::SecureInterrupt | Model::Framework);
+        let nested = matches!(caller, Caller::Partition(caller) if self.vcpu(caller).1.holds_interrupts());
+        state.converse(caller, model, queued || scheduled || nested);
     }
 
     /// FFA_RUN from the normal world.
     pub(crate) fn run_from_normal_world<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
         let (target, config) = self.run_target(call)?;
         let (partition, state) = self.vcpu(target);
-        if partition.has_failed() {
-            return Err(Status::Aborted);
-        }
         // A partition with a vCPU for each core has them pinned.
         if config.vcpus > 1 && usize::from(target.index) != machine.core() {
             return Err(Status::InvalidParameters);
         }
-        let tail = self.tail_of_chain(target);
-        let (_, tail_state) = self.vcpu(tail);
+        let ours = |state: &Vcpu| matches!(state.caller(), Caller::NormalWorld(_));
         match state.state() {
+            RunState::Waiting | RunState::Off if partition.has_failed() => Err(Status::Aborted),
             RunState::Waiting => {
                 state.claim(RunState::Waiting).map_err(|_| Status::Busy)?;
-                state.converse(Caller::NormalWorld(EndpointId::HYPERVISOR), Model::Run);
+                self.converse(target, Caller::NormalWorld(EndpointId::HYPERVISOR), Model::Run);
                 deliver(machine, target, 0, Regs::new(&[u64::from(function::RUN), u64::from(call.regs.w(1))]));
                 Ok(self.run_chain(machine, target))
             }
-            RunState::Preempted | RunState::Blocked | RunState::Yielded if !matches!(state.caller(), Caller::NormalWorld(_)) => Err(Status::Denied),
-            RunState::Preempted | RunState::Blocked => match tail_state.state() {
-                RunState::Preempted => {
-                    tail_state.claim(RunState::Preempted).map_err(|_| Status::Busy)?;
-                    Ok(self.run_chain(machine, tail))
+            RunState::Preempted | RunState::Blocked | RunState::Yielded if !ours(state) => Err(Status::Denied),
+            // Also when the partition has failed meanwhile: the chain below it must end.
+            RunState::Preempted | RunState::Blocked => {
+                let tail = self.tail_of_chain(target);
+                let (_, tail_state) = self.vcpu(tail);
+                tail_state.claim(RunState::Preempted).map_err(|_| Status::Busy)?;
+                // Whoever claimed the tail holds the whole chain: only now it is certain whose tail it is.
+                if self.head_of_chain(tail) != target || !ours(state) {
+                    tail_state.publish(RunState::Preempted);
+                    return Err(Status::Busy);
                 }
-                _ => Err(Status::Busy),
-            },
+                Ok(self.run_chain(machine, tail))
+            }
             RunState::Yielded => {
                 state.claim(RunState::Yielded).map_err(|_| Status::Busy)?;
+                if !ours(state) {
+                    state.publish(RunState::Yielded);
+                    return Err(Status::Denied);
+                }
                 deliver(machine, target, function::YIELD, Regs::success(&[]));
                 Ok(self.run_chain(machine, target))
             }
             RunState::Running => Err(Status::Busy),
-            RunState::Off => Err(Status::Busy),
+            RunState::Off => Err(Status::Denied),
         }
     }
 
@@ -128,12 +146,18 @@ impl Spmc {
     /// Runs `vcpu`, and whatever its calls lead to, until the chain ends. `vcpu` is claimed and its registers are set.
     pub(crate) fn run_chain<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Regs {
         let mut current = vcpu;
+        let mut held = false;
         loop {
             let next = if self.vcpu(current).0.has_failed() {
                 // Another core ended the partition while this vCPU was in a chain.
                 self.end_chain_of_failed(machine, current)
             } else {
-                machine.set_virtual_irq(current, self.line_of(current));
+                self.raise_lines(machine, current);
+                let hold = self.vcpu(current).1.holds_interrupts();
+                if hold != held {
+                    machine.mask_normal_world_interrupts(hold);
+                    held = hold;
+                }
                 match machine.run(current) {
                     Exit::Call => self.partition_call(machine, current),
                     Exit::NormalWorldInterrupt => self.preempt(machine, current),
@@ -144,6 +168,9 @@ impl Spmc {
             match next {
                 Next::Resume(vcpu) => current = vcpu,
                 Next::Done(reply) => {
+                    if held {
+                        machine.mask_normal_world_interrupts(false);
+                    }
                     self.raise_delayed_schedule_receiver(machine);
                     machine.leave_to_normal_world();
                     return reply;
@@ -296,6 +323,7 @@ impl Spmc {
     fn finish<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, reply: Regs) -> Next {
         let (_, state) = self.vcpu(vcpu);
         let caller = state.caller();
+        self.end_managed_exit(vcpu);
         machine.park(vcpu);
         state.publish(RunState::Waiting);
         match caller {
@@ -358,13 +386,18 @@ impl Spmc {
         if partition.has_failed() {
             return Err(Status::Aborted);
         }
-        let callee = self.vcpu(vcpu).1.callee();
-        if callee != Some(target) || state.caller() != Caller::Partition(vcpu) {
+        let ours = || state.caller() == Caller::Partition(vcpu);
+        if !ours() || state.claim(RunState::Yielded).is_err() {
             return Err(Status::Denied);
         }
-        state.claim(RunState::Yielded).map_err(|_| Status::Busy)?;
+        if !ours() {
+            state.publish(RunState::Yielded);
+            return Err(Status::Denied);
+        }
         deliver(machine, target, function::YIELD, Regs::success(&[]));
-        self.vcpu(vcpu).1.publish_blocked();
+        let (_, own) = self.vcpu(vcpu);
+        own.set_callee(Some(target));
+        own.publish_blocked();
         Ok(Next::Resume(target))
     }
 
@@ -382,25 +415,23 @@ impl Spmc {
             Caller::Partition(caller) => {
                 machine.park(vcpu);
                 state.publish(RunState::Yielded);
-                // The caller keeps its callee: FFA_RUN looks at it.
-                let (_, caller_state) = self.vcpu(caller);
-                let _ = caller_state.claim(RunState::Blocked);
-                deliver(machine, caller, 0, reply);
-                Ok(Next::Resume(caller))
+                Ok(self.answer_partition(machine, caller, 0, reply))
             }
             _ => Err(Status::Denied),
         }
     }
 
-    /// A non-secure interrupt while a partition runs: the whole chain stops, the normal world gets the core.
+    /// A non-secure interrupt while a partition runs: the whole chain stops and the normal world gets the core, unless the
+    /// partition is first asked to end its request.
     fn preempt<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Next {
-        let head = self.head_of_chain(vcpu);
-        if !matches!(self.vcpu(head).1.caller(), Caller::NormalWorld(_)) {
-            // The SPMC scheduled this chain itself with these interrupts masked: one got in before the mask did.
+        let (_, state) = self.vcpu(vcpu);
+        // Where they are held, this one got in before the mask did.
+        if state.holds_interrupts() || self.request_managed_exit(vcpu) {
             return Next::Resume(vcpu);
         }
+        let head = self.head_of_chain(vcpu);
         machine.leave_to_normal_world();
-        self.vcpu(vcpu).1.publish(RunState::Preempted);
+        state.publish(RunState::Preempted);
         Next::Done(Regs::new(&[u64::from(function::INTERRUPT), self.target_info(head)]))
     }
 

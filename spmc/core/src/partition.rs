@@ -38,6 +38,20 @@ impl Methods {
     }
 }
 
+/// What a normal-world interrupt does to a partition that runs (the manifest's `ns-interrupts-action`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormalWorldInterrupts {
+    /// It waits until the partition ends its conversation.
+    Queued,
+    /// The partition is asked to end its conversation soon, by a virtual FIQ or (`irq`) a virtual interrupt.
+    ManagedExit {
+        /// Signalled as virtual interrupt 4 in place of a virtual FIQ.
+        irq: bool,
+    },
+    /// The normal world gets the core at once; FFA_RUN resumes the partition.
+    Signaled,
+}
+
 /// A service that a partition offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -66,6 +80,8 @@ pub struct PartitionConfig {
     pub power_off_messages: bool,
     /// The version its manifest names: what it speaks until it calls FFA_VERSION.
     pub version: Version,
+    /// What a normal-world interrupt does to it.
+    pub normal_world_interrupts: NormalWorldInterrupts,
     /// Its physical interrupts.
     pub interrupts: ArrayVec<u32, MAX_INTERRUPTS>,
     /// Where its first vCPU starts.
@@ -174,5 +190,17 @@ impl Partition {
     /// Ends it; returns whether this call was the one that did.
     pub fn fail(&self) -> bool {
         !self.failed.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        Self::new()
     }
 }

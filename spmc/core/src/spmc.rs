@@ -130,6 +130,8 @@ impl Spmc {
         let call = Call { from: From::NormalWorld, regs: *regs };
         let function = call.function();
         let mut reply = match function {
+            // The SPMD asks for itself what the normal world asks it.
+            function::VERSION => self.version_call(&call),
             function::MSG_SEND_DIRECT_REQ_32 if (regs.w(1) >> 16) as u16 == EndpointId::SPMD.0 => self.spmd_message(machine, &call),
             function::INTERRUPT => self.secure_interrupt_in_normal_world(machine),
             _ => {

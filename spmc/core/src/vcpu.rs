@@ -5,7 +5,7 @@
 //! previous state; the release store in [`Vcpu::publish`] makes the saved context visible to the next core.
 
 use bulkhead_ffa::EndpointId;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// One virtual CPU: which partition, which execution context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub struct Vcpu {
     model: AtomicU8,
     callee: AtomicU64,
     caller: AtomicU64,
+    /// Normal-world interrupts wait while this vCPU runs.
+    holds_interrupts: AtomicBool,
 }
 
 const NOBODY: u64 = u64::MAX;
@@ -93,7 +95,13 @@ impl Vcpu {
     /// A vCPU that never ran.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: AtomicU8::new(RunState::Off as u8), model: AtomicU8::new(Model::Init as u8), callee: AtomicU64::new(NOBODY), caller: AtomicU64::new(0) }
+        Self {
+            state: AtomicU8::new(RunState::Off as u8),
+            model: AtomicU8::new(Model::Init as u8),
+            callee: AtomicU64::new(NOBODY),
+            caller: AtomicU64::new(0),
+            holds_interrupts: AtomicBool::new(false),
+        }
     }
 
     /// The state now. Another core may change it at once, unless this core has claimed the vCPU.
@@ -131,8 +139,9 @@ impl Vcpu {
         self.publish(RunState::Blocked);
     }
 
-    /// Starts a conversation on a claimed vCPU.
-    pub fn converse(&self, caller: Caller, model: Model) {
+    /// Starts a conversation on a claimed vCPU; `hold` says whether normal-world interrupts wait until it ends.
+    pub fn converse(&self, caller: Caller, model: Model, hold: bool) {
+        self.holds_interrupts.store(hold, Ordering::Relaxed);
         self.caller.store(encode(caller), Ordering::Relaxed);
         self.model.store(model as u8, Ordering::Relaxed);
         self.callee.store(NOBODY, Ordering::Relaxed);
@@ -149,6 +158,21 @@ impl Vcpu {
             5 => Model::SecureInterrupt,
             _ => Model::Framework,
         }
+    }
+
+    /// Whether normal-world interrupts wait until the conversation ends.
+    pub fn holds_interrupts(&self) -> bool {
+        self.holds_interrupts.load(Ordering::Relaxed)
+    }
+
+    /// From now on they wait: the partition has been asked to end the conversation.
+    pub fn hold_interrupts(&self) {
+        self.holds_interrupts.store(true, Ordering::Relaxed);
+    }
+
+    /// The same conversation with another caller: the one before it has ended.
+    pub fn adopt(&self, caller: Caller) {
+        self.caller.store(encode(caller), Ordering::Relaxed);
     }
 
     /// Who gets the answer.
