@@ -1,6 +1,11 @@
 //! The command line of `cargo xtask`.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
+
+use crate::chain::Changes;
 
 /// Fetches, builds, packs, boots and tests the whole chain: TF-A, Bulkhead, OP-TEE, StMM, UEFI and Linux.
 #[derive(Debug, Parser)]
@@ -14,6 +19,11 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Cmd {
+    /// Build what is missing and boot to a Linux shell with OP-TEE and secure UEFI variables.
+    ///
+    /// Linux's console is this terminal; the secure world's log is a file, whose path is printed first. Leave by `poweroff`,
+    /// Ctrl-A X or Ctrl-C.
+    Run(RunOptions),
     /// Host tests, then boots on QEMU; closes with 'N passed, N failed'.
     Test(TestOptions),
     /// Build everything (or only the named components) and print the SPMC's size against its limits.
@@ -55,4 +65,53 @@ pub struct TestOptions {
     pub target: bool,
     /// Only host tests whose name contains this text, and boots whose name does.
     pub filter: Option<String>,
+}
+
+/// How `run` boots.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// Cores.
+    #[arg(long, default_value_t = crate::machine::CPUS, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub cpus: u32,
+    /// The normal world's memory, in MiB.
+    #[arg(long, default_value_t = crate::machine::MEMORY, value_parser = clap::value_parser!(u32).range(1024..=3072))]
+    pub memory: u32,
+    /// Bulkhead optimised, as shipped (the default).
+    #[arg(long, conflicts_with = "debug")]
+    pub release: bool,
+    /// Bulkhead with debug assertions.
+    #[arg(long)]
+    pub debug: bool,
+    /// Forget the variable store of earlier runs.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Wait for a debugger; prints the command that attaches one with symbols and stops at S-EL2.
+    #[arg(long)]
+    pub gdb: bool,
+    /// The secure console on a socket too; prints the command that shows it on another terminal.
+    #[arg(long)]
+    pub secure_console: bool,
+    /// The demonstration without a terminal: one line per step, exit status 0 only if all hold.
+    #[arg(long)]
+    pub batch: bool,
+    /// With --batch: all of xtest.
+    #[arg(long, requires = "batch")]
+    pub full: bool,
+    /// Leave a partition out (op-tee or stmm).
+    #[arg(long, value_name = "PARTITION")]
+    pub without: Vec<String>,
+    /// Start the normal world with this image at 0x60000000 in place of UEFI, without a disk.
+    #[arg(long, value_name = "IMAGE")]
+    pub normal_world: Option<PathBuf>,
+    /// Further arguments for QEMU.
+    #[arg(last = true)]
+    pub qemu: Vec<OsString>,
+}
+
+impl RunOptions {
+    /// What of the chain is left out or replaced.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes { without: self.without.clone(), normal_world: self.normal_world.clone() }
+    }
 }

@@ -3,8 +3,10 @@
 mod apt;
 mod build;
 mod cache;
+mod chain;
 mod cli;
 mod console;
+mod demonstration;
 mod doctor;
 mod exec;
 mod fetch;
@@ -17,6 +19,7 @@ mod package;
 mod progress;
 mod project;
 mod recipe;
+mod run;
 mod system;
 mod tests;
 mod toolchain;
@@ -49,6 +52,16 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let project = Project::find()?;
     let progress = Progress::new();
     match cli.command {
+        Cmd::Run(options) => {
+            doctor::ensure(&project, &progress, false)?;
+            if options.batch {
+                if !tests::target::demonstration(&project, &progress, &options)? {
+                    return Ok(ExitCode::FAILURE);
+                }
+            } else {
+                run::interactive(&project, &progress, &options)?;
+            }
+        }
         Cmd::Test(options) => {
             if !options.host {
                 doctor::ensure(&project, &progress, false)?;

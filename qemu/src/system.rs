@@ -42,6 +42,8 @@ pub struct System {
     pub spmc: PathBuf,
     /// The SPMC's manifest, as source.
     pub spmc_manifest: PathBuf,
+    /// Partitions of the manifest that this system does without, by their `debug_name`.
+    pub without: Vec<String>,
     /// The partitions.
     pub partitions: Vec<Partition>,
     /// BL33: what the normal world starts with, at 0x60000000.
@@ -91,7 +93,7 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
         (fip::BL32, read(&system.spmc)?),
         (fip::BL33, read(&system.normal_world)?),
         (fip::TB_FW_CONFIG, compile_text(&dir, "tb_fw_config", &load_table(&system.partitions))?),
-        (fip::TOS_FW_CONFIG, compile(&dir, "spmc", &system.spmc_manifest)?),
+        (fip::TOS_FW_CONFIG, compile_without(&dir, &system.spmc_manifest, &system.without)?),
     ];
     for (id, blob) in &images[4..] {
         if blob.len() > CONFIG_LIMIT {
@@ -153,6 +155,24 @@ fn compile(dir: &Path, name: &str, source: &Path) -> Result<Vec<u8>> {
     let blob = dir.join(format!("{name}.dtb"));
     exec::output(Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb", "-o"]).arg(&blob).arg(source))
         .with_context(|| format!("cannot compile {}", source.display()))?;
+    read(&blob)
+}
+
+/// Compiles the SPMC's manifest and takes the `vmN` nodes of the partitions in `without` out of it.
+fn compile_without(dir: &Path, source: &Path, without: &[String]) -> Result<Vec<u8>> {
+    let whole = compile(dir, "spmc", source)?;
+    if without.is_empty() {
+        return Ok(whole);
+    }
+    let blob = dir.join("spmc.dtb");
+    let nodes = exec::output(Command::new("fdtget").arg("-l").arg(&blob).arg("/hypervisor"))?;
+    for name in without {
+        let named = |node: &&str| {
+            exec::output(Command::new("fdtget").arg(&blob).arg(format!("/hypervisor/{node}")).arg("debug_name")).is_ok_and(|n| n.trim() == name)
+        };
+        let node = nodes.lines().find(named).with_context(|| format!("{} has no partition '{name}'", source.display()))?;
+        exec::output(Command::new("fdtput").arg("-r").arg(&blob).arg(format!("/hypervisor/{node}")))?;
+    }
     read(&blob)
 }
 

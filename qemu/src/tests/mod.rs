@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the host's tests, then the boots. Each test and each step of a boot counts once in the closing line.
 
 pub mod host;
+pub mod target;
 
 use std::ops::AddAssign;
 
@@ -34,6 +35,9 @@ pub fn run(project: &Project, progress: &Progress, options: &TestOptions) -> Res
     let mut tally = Tally::default();
     if !options.target {
         tally += host::run(project, progress, options.filter.as_deref())?;
+    }
+    if !options.host {
+        tally += target::run(project, progress, options.filter.as_deref())?;
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)

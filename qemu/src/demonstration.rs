@@ -1,0 +1,59 @@
+//! The demonstration as data: which boots of the chain there are, what each of them shows, and what must be seen.
+//!
+//! Steps of the boot-time loader (`partitions/linux/loader`) and of Linux (`partitions/linux/guest/steps`) are passed to a
+//! boot by name; each prints `STEP` lines. To add a step, write it there and name it here.
+
+use crate::chain::StmmImage;
+
+/// One boot.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot {
+    /// Name in reports and for filters.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub shows: &'static str,
+    /// The boot that must come before: this one continues with its variable store.
+    pub after: Option<&'static str>,
+    /// Which StMM.
+    pub stmm: StmmImage,
+    /// Steps of the loader, separated by spaces.
+    pub uefi: &'static str,
+    /// Steps of Linux.
+    pub linux: &'static str,
+    /// Further steps of Linux with `--full`, in place of those of the same name.
+    pub linux_full: &'static str,
+    /// Steps without which the boot does not count as complete.
+    pub expects: &'static [&'static str],
+    /// Longest silence on both consoles, in seconds.
+    pub silence: u64,
+    /// Longest time in all, in seconds.
+    pub total: u64,
+}
+
+/// All of them, in order.
+pub const BOOTS: &[Boot] = &[
+    Boot {
+        name: "first",
+        shows: "discovery; variables from UEFI and Linux; a full store; keys enrolled; secure memory unreadable",
+        after: None,
+        stmm: StmmImage::Plain,
+        uefi: "discovery setup-mode variables full",
+        linux: "discovery secure-memory variables keys full",
+        linux_full: "discovery secure-memory variables keys full",
+        expects: &["uefi.discovery", "uefi.setup-mode", "uefi.create", "uefi.full", "linux.bus.op-tee", "linux.bus.stmm", "linux.user-mode", "linux.full"],
+        silence: 180,
+        total: 900,
+    },
+    Boot {
+        name: "second",
+        shows: "everything kept over power-off; secure boot; xtest; xtest and variables at once",
+        after: Some("first"),
+        stmm: StmmImage::Plain,
+        uefi: "persistence secure-boot",
+        linux: "persistence xtest both",
+        linux_full: "persistence xtest:full both",
+        expects: &["uefi.kept", "uefi.signed-boots", "uefi.unsigned-refused", "linux.kept", "linux.secure-boot"],
+        silence: 300,
+        total: 3600,
+    },
+];
