@@ -39,8 +39,8 @@ const FLAGS: [&str; 21] = [
     "BRANCH_PROTECTION=1",
     "ARM_ARCH_MAJOR=8",
     "ARM_ARCH_MINOR=3",
-    // Release prints nothing after BL31; level 40 shows which image is loaded where, on the secure UART.
-    "LOG_LEVEL=40",
+    // Notices and errors, on the normal world's UART; level 40 also tells which image is loaded where.
+    "LOG_LEVEL=20",
     "DEBUG=0",
 ];
 
