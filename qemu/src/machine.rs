@@ -50,6 +50,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory: u32,
+    /// Whether a reset starts it anew; else it ends the machine like a power-off.
+    pub resets: bool,
     /// Items that software in the machine reads by name.
     pub fw_cfg: Vec<(String, String)>,
     /// Further arguments for QEMU.
@@ -75,6 +77,7 @@ impl Machine {
             disk: None,
             cpus: CPUS,
             memory: MEMORY,
+            resets: true,
             fw_cfg: Vec::new(),
             extra: Vec::new(),
         }
@@ -104,7 +107,10 @@ impl Machine {
         command.args(["-machine", "virt,secure=on,virtualization=on,gic-version=3,acpi=off"]);
         command.args(["-cpu", "max,sme=on,pauth-impdef=on"]);
         command.args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
-        command.args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"]);
+        command.args(["-display", "none", "-monitor", "none", "-nic", "none"]);
+        if !self.resets {
+            command.arg("-no-reboot");
+        }
         command.arg("-drive").arg(option("if=pflash,unit=0,format=raw,file=", &self.flash, ""));
         if let Some(disk) = &self.disk {
             command.arg("-drive").arg(option("if=none,id=disk,format=raw,snapshot=on,file=", disk, ""));
@@ -211,7 +217,7 @@ impl Default for Limits {
 /// How a machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It powered itself off (or reset, which ends it here).
+    /// It powered itself off (or reset, where that ends it).
     PoweredOff,
     /// QEMU failed; its message.
     Failed(String),

@@ -157,27 +157,20 @@ pub fn build(project: &Project, progress: &Progress, profile: Profile, crates: &
         format!("no Rust toolchain for AArch64: run `rustup target add {TARGET}`, or on Debian `apt-get install {}`", DEBIAN_PACKAGES.join(" "))
     })?;
     // One cargo call per set of features: features of one package must not leak into another's build.
-    let mut images = Vec::new();
-    let mut plain: Vec<&Crate> = Vec::new();
-    let mut featured: Vec<&Crate> = Vec::new();
-    for one in crates {
-        if one.features.is_empty() { plain.push(one) } else { featured.push(one) }
-    }
+    let plain: Vec<&Crate> = crates.iter().filter(|c| c.features.is_empty()).collect();
     if !plain.is_empty() {
         compile(project, progress, toolchain, profile, &plain)?;
     }
-    for one in &plain {
-        images.push((one.package, link_result(project, profile, one, "")?));
-    }
-    for one in featured {
-        compile(project, progress, toolchain, profile, &[one])?;
-        images.push((one.package, link_result(project, profile, one, &one.features.join("-"))?));
-    }
+    let plain: Vec<Image> = plain.into_iter().map(|one| link_result(project, profile, one, "")).collect::<Result<_>>()?;
+    let mut plain = plain.into_iter();
     crates
         .iter()
-        .map(|c| {
-            let position = images.iter().position(|(p, _)| *p == c.package).with_context(|| format!("{} was not built", c.package))?;
-            Ok(images.remove(position).1)
+        .map(|one| {
+            if one.features.is_empty() {
+                return plain.next().with_context(|| format!("{} was not built", one.binary));
+            }
+            compile(project, progress, toolchain, profile, &[one])?;
+            link_result(project, profile, one, &one.features.join("-"))
         })
         .collect()
 }

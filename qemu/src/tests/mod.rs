@@ -1,6 +1,8 @@
 //! `cargo xtask test`: the host's tests, then the boots. Each test and each step of a boot counts once in the closing line.
 
+pub mod boot;
 pub mod host;
+pub mod payload;
 pub mod target;
 
 use std::ops::AddAssign;

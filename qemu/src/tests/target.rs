@@ -1,20 +1,17 @@
-//! Boots on QEMU: the demonstration with the real chain. Each `STEP` line is a test; a boot itself is one more,
-//! which holds if the machine powered off, nothing expected is missing, and Linux counted the same steps as we did.
+//! Boots on QEMU: first Rust test partitions with the normal-world payload ([`super::payload`]), then the demonstration
+//! with the real chain.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::Result;
-use regex::Regex;
 
-use super::Tally;
+use super::boot::{self, Expected};
+use super::{Tally, payload};
 use crate::chain::{Chain, Changes};
 use crate::cli::RunOptions;
-use crate::console::Port;
 use crate::demonstration::{BOOTS, Boot};
-use crate::interrupt;
-use crate::machine::{CPUS, End, Limits, MEMORY, Machine, Run};
-use crate::progress::{self, Progress};
+use crate::machine::{CPUS, Limits, MEMORY, Machine};
+use crate::progress::Progress;
 use crate::project::Project;
 use crate::system;
 use crate::toolchain::Profile;
@@ -22,7 +19,7 @@ use crate::toolchain::Profile;
 /// Name of the system that the demonstration's boots share; `run` has another one, with a variable store of its own.
 const SYSTEM: &str = "demonstration";
 
-/// How the boots are made.
+/// How the demonstration's boots are made.
 struct Settings {
     cpus: u32,
     memory: u32,
@@ -43,7 +40,7 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
         full: options.full,
         changes: options.changes(),
     };
-    let tally = boots(project, progress, &settings, None)?;
+    let tally = chain_boots(project, progress, &settings, None)?;
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
 }
@@ -54,36 +51,36 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
 /// When a part cannot be built, or on Ctrl-C.
 pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Result<Tally> {
     let settings = Settings { cpus: CPUS, memory: MEMORY, profile: Profile::Release, full: false, changes: Changes::default() };
-    boots(project, progress, &settings, filter)
+    let mut tally = payload::run(project, progress, filter)?;
+    tally += chain_boots(project, progress, &settings, filter)?;
+    Ok(tally)
 }
 
-fn boots(project: &Project, progress: &Progress, settings: &Settings, filter: Option<&str>) -> Result<Tally> {
+fn chain_boots(project: &Project, progress: &Progress, settings: &Settings, filter: Option<&str>) -> Result<Tally> {
     let selected = select(BOOTS, filter);
     let mut tally = Tally::default();
     if selected.is_empty() {
         return Ok(tally);
     }
     let chain = Chain::build(project, progress, settings.profile, settings.changes.clone())?;
-    let mut broken: Vec<&str> = Vec::new();
-    for boot in selected {
-        println!("Boot '{}': {}", boot.name, boot.shows);
-        let outcome = match boot.after.filter(|before| broken.contains(before)) {
-            Some(before) => Outcome::Bad { tally: Tally::default(), why: format!("not tried, because boot '{before}' did not end well") },
-            None => one(project, &chain, settings, boot)?,
-        };
-        match outcome {
-            Outcome::Good { tally: steps, seconds } => {
-                tally += steps;
-                tally.passed += 1;
-                println!("  PASS boot.{} powered off after {seconds}", boot.name);
-            }
-            Outcome::Bad { tally: steps, why } => {
-                tally += steps;
-                tally.failed += 1;
-                broken.push(boot.name);
-                println!("  FAIL boot.{} {why}", boot.name);
-            }
+    for one in selected {
+        println!("Boot '{}': {}", one.name, one.shows);
+        let assembled = chain.assemble(project, SYSTEM, one.stmm)?;
+        if one.after.is_none() {
+            system::forget_variables(&assembled)?;
         }
+        let item = |name: &str, value: &str| (format!("opt/bulkhead/{name}"), value.to_owned());
+        let linux = if settings.full { one.linux_full } else { one.linux };
+        let machine = Machine {
+            cpus: settings.cpus,
+            memory: settings.memory,
+            resets: false,
+            fw_cfg: vec![item("uefi", one.uefi), item("steps", linux)],
+            ..chain.machine(&assembled)?
+        };
+        let limits = Limits { silence: Duration::from_secs(one.silence), total: Duration::from_secs(one.total) };
+        // UEFI's loader does not sum up; Linux sums up its own steps.
+        tally += boot::boot(&machine, &Expected { name: one.name, steps: one.expects, outside_sum: Some(&["uefi"]), limits })?;
     }
     Ok(tally)
 }
@@ -99,81 +96,6 @@ fn select<'a>(boots: &'a [Boot], filter: Option<&str>) -> Vec<&'a Boot> {
         }
     }
     boots.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(boot, _)| boot).collect()
-}
-
-enum Outcome {
-    Good { tally: Tally, seconds: String },
-    Bad { tally: Tally, why: String },
-}
-
-fn one(project: &Project, chain: &Chain, settings: &Settings, boot: &Boot) -> Result<Outcome> {
-    let assembled = chain.assemble(project, SYSTEM, boot.stmm)?;
-    if boot.after.is_none() {
-        system::forget_variables(&assembled)?;
-    }
-    let linux = if settings.full { boot.linux_full } else { boot.linux };
-    let items = [("opt/bulkhead/uefi", boot.uefi), ("opt/bulkhead/steps", linux)];
-    let machine = Machine {
-        cpus: settings.cpus,
-        memory: settings.memory,
-        fw_cfg: items.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        ..chain.machine(&assembled)?
-    };
-    let mut run = machine.start()?;
-    let limits = Limits { silence: Duration::from_secs(boot.silence), total: Duration::from_secs(boot.total) };
-    let mut tally = Tally::default();
-    let end = run.watch(&limits, &mut |step| {
-        println!("  {}", step.show());
-        if step.passed { tally.passed += 1 } else { tally.failed += 1 }
-    })?;
-    interrupt::check()?;
-    let names: Vec<&str> = run.steps().iter().map(|s| s.name.as_str()).collect();
-    let problems = problems(boot, &end, &names, &run);
-    keep_consoles(&machine, boot);
-    Ok(if problems.is_empty() {
-        Outcome::Good { tally, seconds: progress::seconds(run.elapsed()) }
-    } else {
-        Outcome::Bad { tally, why: format!("{}\n{}", problems.join("; "), run.last_words()) }
-    })
-}
-
-/// Copies the consoles of a boot aside: the next one of the same system writes new ones.
-fn keep_consoles(machine: &Machine, boot: &Boot) {
-    for log in [machine.console_log(), machine.secure_log()] {
-        if let Some(name) = log.file_name().and_then(|n| n.to_str()) {
-            // A report that is missing does not change a verdict.
-            let _ = std::fs::copy(&log, log.with_file_name(format!("{}-{name}", boot.name)));
-        }
-    }
-}
-
-/// What is wrong with a boot that has ended, besides failed steps.
-fn problems(boot: &Boot, end: &End, names: &[&str], run: &Run) -> Vec<String> {
-    let mut problems = Vec::new();
-    if *end != End::PoweredOff {
-        problems.push(end.show());
-    }
-    let missing: Vec<&str> = boot.expects.iter().copied().filter(|e| !names.contains(e)).collect();
-    if !missing.is_empty() {
-        problems.push(format!("steps that did not come: {}", missing.join(" ")));
-    }
-    if !boot.linux.is_empty() {
-        let counted = counted_by_linux(run.console(Port::Normal).text());
-        let seen = names.iter().filter(|n| !n.starts_with("uefi")).count();
-        match counted {
-            None => problems.push("Linux did not get to the sum of its steps".into()),
-            Some(counted) if counted != seen => problems.push(format!("Linux counted {counted} steps, {seen} were seen")),
-            Some(_) => {}
-        }
-    }
-    problems
-}
-
-/// How many steps Linux says that it took: `BATCH 3 passed, 1 failed`.
-fn counted_by_linux(console: &str) -> Option<usize> {
-    static SUM: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^BATCH (\d+) passed, (\d+) failed").expect("a constant pattern"));
-    let sum = SUM.captures(console)?;
-    Some(sum[1].parse::<usize>().ok()? + sum[2].parse::<usize>().ok()?)
 }
 
 #[cfg(test)]
@@ -195,11 +117,5 @@ mod tests {
             assert!(boot.after.is_none_or(|before| BOOTS[..at].iter().any(|b| b.name == before)), "{}", boot.name);
             assert!(BOOTS[..at].iter().all(|b| b.name != boot.name), "{} is there twice", boot.name);
         }
-    }
-
-    #[test]
-    fn linux_sum_is_read() {
-        assert_eq!(counted_by_linux("STEP a PASS\r\nBATCH 3 passed, 1 failed\r\n"), Some(4));
-        assert_eq!(counted_by_linux("no BATCH 3 passed, 1 failed"), None);
     }
 }
