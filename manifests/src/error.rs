@@ -179,6 +179,10 @@ pub enum Expected {
     Text(&'static str),
     /// Exactly this number.
     Exactly(u64, &'static str),
+    /// Exactly this address, offset or id, and why.
+    HexExactly(u64, &'static str),
+    /// This number or more, and why.
+    AtLeast(u64, &'static str),
     /// This number or less, and of what.
     AtMost(u64, &'static str),
     /// This address or less, and why.
@@ -187,14 +191,20 @@ pub enum Expected {
     AlignedTo(u64),
     /// A range that keeps clear of somebody else's.
     ClearOf(Subject, Name, AddressRange),
+    /// A device that keeps clear of somebody else's, as one of them is exclusive.
+    ClearOfExclusive(Subject, Name, AddressRange),
     /// A range that keeps clear of a reserved one.
     ClearOfReserved(&'static str, AddressRange),
     /// A range inside this one, and what that is.
     Inside(AddressRange, &'static str),
+    /// An address or offset inside this range, and what that is.
+    PointInside(AddressRange, &'static str),
     /// A value that this other party does not have.
     UniqueAmong(Subject, Name),
     /// This UUID; the text says why.
     Uuid(bulkhead_ffa::Uuid, &'static str),
+    /// An entry with this UUID, which is this partition's.
+    UuidOf(bulkhead_ffa::Uuid, Subject),
     /// This text, for example a `compatible` string.
     String(&'static str),
 }
@@ -235,16 +245,21 @@ impl fmt::Display for Expected {
         match self {
             Self::Text(t) => f.write_str(t),
             Self::Exactly(n, what) => write!(f, "{n} ({what})"),
+            Self::HexExactly(n, what) => write!(f, "{n:#x} ({what})"),
+            Self::AtLeast(n, what) => write!(f, "at least {n} {what}"),
             Self::AtMost(n, what) => write!(f, "at most {n} {what}"),
             Self::HexAtMost(n, what) => write!(f, "at most {n:#x} ({what})"),
             Self::AlignedTo(n) => write!(f, "a multiple of {n:#x}"),
             Self::ClearOf(who, name, range) if name.is_empty() => write!(f, "no overlap with {who}, {range}"),
             Self::ClearOf(who, name, range) => write!(f, "no overlap with {who}: {name}, {range}"),
+            Self::ClearOfExclusive(who, name, range) => write!(f, "no overlap with {who}: {name}, {range}, as one of the two is exclusive"),
             Self::ClearOfReserved(what, range) => write!(f, "no overlap with {what}, {range}"),
             Self::Inside(range, what) => write!(f, "a range inside {what}, {range}"),
+            Self::PointInside(range, what) => write!(f, "one inside {what}, {range}"),
             Self::UniqueAmong(who, name) if name.is_empty() => write!(f, "one that {who} does not have"),
             Self::UniqueAmong(who, name) => write!(f, "one that {who}: {name} does not have"),
             Self::Uuid(uuid, why) => write!(f, "{uuid} ({why})"),
+            Self::UuidOf(uuid, who) => write!(f, "an entry with {uuid}, the UUID of {who}"),
             Self::String(text) => write!(f, "\"{text}\""),
         }
     }

@@ -26,6 +26,8 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod lint;
+pub mod load_table;
 pub mod package;
 pub mod partition;
 mod partition_parse;
@@ -36,8 +38,10 @@ pub mod system;
 mod tree;
 
 pub use error::{Expected, Found, ManifestError, Name, NodePath, Subject};
+pub use lint::{PackageFile, SystemFiles, lint};
+pub use load_table::{LoadTable, check_load_table};
 pub use package::{Extent, Package, PackageKind};
 pub use partition::PartitionManifest;
 pub use range::{AddressRange, PAGE_SIZE};
 pub use spmc::SpmcManifest;
-pub use system::{LoadedPartition, Platform, Reserved, check_system};
+pub use system::{LoadedPartition, Platform, Reserved, check_partition, check_system};

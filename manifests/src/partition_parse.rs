@@ -91,8 +91,12 @@ impl PartitionManifest {
     }
 
     fn parse_identity(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
-        self.id = root.number_up_to("id", 0xFFFF, "(16 bits)")?.map(|id| id as u32);
-        self.auxiliary_id = root.number_up_to("auxiliary-id", 0xFFFF, "(16 bits)")?.map(|id| EndpointId(id as u16));
+        let id = |property| match root.number(property)? {
+            Some(n) if n > 0xFFFF => Err(root.error(property, Found::Hex(n), Expected::HexAtMost(0xFFFF, "an endpoint id has 16 bits"))),
+            n => Ok(n.map(|n| n as u16)),
+        };
+        self.id = id("id")?.map(u32::from);
+        self.auxiliary_id = id("auxiliary-id")?.map(EndpointId);
         if root.has("has-primary-scheduler") {
             let expected = Expected::Text("no such property: only a normal-world partition can hold the primary scheduler");
             return Err(root.error("has-primary-scheduler", Found::Present, expected));
@@ -149,7 +153,7 @@ impl PartitionManifest {
         if !self.entrypoint_offset.is_multiple_of(4) {
             return Err(root.error("entrypoint-offset", Found::Hex(self.entrypoint_offset), Expected::AlignedTo(4)));
         }
-        self.boot_order = match root.number_up_to("boot-order", BOOT_ORDER_NONE, "(0xffff)")? {
+        self.boot_order = match root.number_up_to("boot-order", BOOT_ORDER_NONE, "(0xffff says: no order)")? {
             None | Some(BOOT_ORDER_NONE) => None,
             Some(order) => Some(order as u16),
         };

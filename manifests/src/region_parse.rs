@@ -170,7 +170,7 @@ impl PartitionManifest {
             return Err(node.error("tx-buffer", Found::Reason("is the same region as rx-buffer"), Expected::Text("two regions")));
         }
         if size(rx) != size(tx) {
-            return Err(node.error("tx-buffer", Found::Hex(size(tx)), Expected::Exactly(size(rx), "the bytes of rx-buffer: both have the same size")));
+            return Err(node.error("tx-buffer", Found::Hex(size(tx)), Expected::HexExactly(size(rx), "the bytes of rx-buffer: both have the same size")));
         }
         self.rx_tx = Some(RxTx { rx: rx as u8, tx: tx as u8 });
         Ok(())

@@ -8,11 +8,12 @@
 //! | `bulkhead,keep-going` (empty) | a partition whose package or manifest is wrong is left out and the others boot | the boot stops |
 //! | `bulkhead,init-time-limit-ms` (u32) | time that a partition has from its first entry to its first FFA_MSG_WAIT; 0 means no limit | 30000 |
 
-use crate::error::{Expected, Found, ManifestError, Name, Subject};
+use crate::error::{Expected, Found, ManifestError, Name, NodePath, Subject};
 use crate::range::{AddressRange, PAGE_SIZE};
 use crate::tree::Node;
-use arrayvec::ArrayVec;
+use arrayvec::{ArrayString, ArrayVec};
 use bulkhead_ffa::{EndpointId, Version};
+use core::fmt::Write as _;
 
 /// Most partitions.
 pub const MAX_PARTITIONS: usize = 8;
@@ -74,6 +75,20 @@ impl VmNode {
         EndpointId(0x8000 | self.number as u16)
     }
 
+    /// The partition, for messages about its manifest and package.
+    #[must_use]
+    pub const fn subject(&self) -> Subject {
+        Subject::Partition { number: self.number, name: self.debug_name }
+    }
+
+    /// The node's path in the SPMC manifest.
+    pub(crate) fn path(&self) -> NodePath {
+        // At most three digits, so the name is never cut.
+        let mut name = ArrayString::<8>::new();
+        let _ = write!(name, "vm{}", self.number);
+        NodePath::ROOT.child("hypervisor").child(&name)
+    }
+
     /// The partition's own memory, from `load_address`.
     #[must_use]
     pub const fn memory(&self) -> AddressRange {
@@ -102,13 +117,23 @@ pub enum MemoryKind {
 }
 
 impl MemoryKind {
-    fn name(self) -> Name {
+    pub(crate) fn name(self) -> Name {
         Name::new(match self {
             Self::Secure => "memory",
             Self::NonSecure => "ns-memory",
             Self::SecureDevice => "device-memory",
             Self::NonSecureDevice => "ns-device-memory",
         })
+    }
+
+    /// In words, for messages.
+    pub(crate) const fn description(self) -> &'static str {
+        match self {
+            Self::Secure => "the secure memory of the SPMC manifest",
+            Self::NonSecure => "the normal world's memory of the SPMC manifest",
+            Self::SecureDevice => "the secure devices of the SPMC manifest",
+            Self::NonSecureDevice => "the normal world's devices of the SPMC manifest",
+        }
     }
 }
 
@@ -288,10 +313,10 @@ impl BootPolicy {
 }
 
 fn parse_attributes(root: Node<'_>) -> Result<Attributes, ManifestError> {
-    let node = root.required_child("attribute", "TF-A's SPMD reads spmc_id, maj_ver, min_ver and more from it")?;
+    let node = root.required_child("attribute", "a node with spmc_id, maj_ver and min_ver, which TF-A's SPMD reads, too")?;
     let half = |property, what| {
-        let n = node.required_number(property, what)?;
-        u16::try_from(n).map_err(|_| node.error(property, Found::Hex(n), Expected::HexAtMost(0xFFFF, "16 bits")))
+        let n = node.cell(property)?.ok_or_else(|| node.error(property, Found::Missing, Expected::Text(what)))?;
+        u16::try_from(n).map_err(|_| node.error(property, Found::Hex(n.into()), Expected::HexAtMost(0xFFFF, "16 bits")))
     };
     let spmc_id = half("spmc_id", "the SPMC's endpoint id, as a rule 0x8000")?;
     if spmc_id & 0x8000 == 0 {
@@ -301,9 +326,12 @@ fn parse_attributes(root: Node<'_>) -> Result<Attributes, ManifestError> {
     if version.major() != 1 {
         return Err(node.error("maj_ver", Found::Number(version.major().into()), Expected::Exactly(1, "the major number of FF-A")));
     }
-    match node.number("exec_state")? {
+    if version > Version::V1_2 {
+        return Err(node.error("min_ver", Found::Number(version.minor().into()), Expected::AtMost(2, "(Bulkhead and TF-A 2.12's SPMD know FF-A up to 1.2)")));
+    }
+    match node.cell("exec_state")? {
         None | Some(0) => {}
-        Some(other) => return Err(node.error("exec_state", Found::Number(other), Expected::Exactly(0, "AArch64"))),
+        Some(other) => return Err(node.error("exec_state", Found::Number(other.into()), Expected::Exactly(0, "AArch64"))),
     }
     let attributes = Attributes {
         spmc_id: EndpointId(spmc_id),
@@ -317,7 +345,7 @@ fn parse_attributes(root: Node<'_>) -> Result<Attributes, ManifestError> {
             return Err(node.error("binary_size", Found::Hex(size), Expected::Text("an end inside 64 bits of address")));
         };
         if entry < image.base() || entry >= image.end() {
-            return Err(node.error("entrypoint", Found::Hex(entry), Expected::Inside(image, "the SPMC's image")));
+            return Err(node.error("entrypoint", Found::Hex(entry), Expected::PointInside(image, "the SPMC's image")));
         }
     }
     Ok(attributes)

@@ -1,10 +1,24 @@
 //! The checks over a whole system: whether all partitions, the SPMC and TF-A fit together.
+//!
+//! Who may have what twice:
+//!
+//! | range or number | two partitions | why |
+//! |---|---|---|
+//! | own memory, secure memory regions | never | isolation; memory is shared at run time, by FFA_MEM_SHARE |
+//! | non-secure memory regions | yes | the normal world has them in any case, so nobody has them to himself |
+//! | device regions | if neither says `exclusive-access` | an integrator may want one register page read by two |
+//! | interrupts, stream ids, explicit boot orders, ids | never | one owner is what they mean |
+//! | UUIDs | yes | FF-A lets several partitions offer one service |
+//!
+//! Nothing of this overlaps what [`Platform::reserved`] lists. Where the SPMC manifest has no memory node of a kind
+//! (Hafnium does not insist on those for devices and the normal world) a region of that kind has to keep clear of the
+//! ranges of the other kinds.
 
-use crate::error::ManifestError;
+use crate::error::{Expected, Found, ManifestError, Name, NodePath, Subject};
 use crate::package::Package;
-use crate::partition::PartitionManifest;
+use crate::partition::{DeviceRegion, MemoryRegion, PartitionManifest, RegionBase};
 use crate::range::AddressRange;
-use crate::spmc::{SpmcManifest, VmNode};
+use crate::spmc::{MemoryKind, SpmcManifest, VmNode};
 
 /// Memory that no partition may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +32,9 @@ pub struct Reserved {
 /// What the platform says about itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Platform<'a> {
-    /// TF-A's memory, the SPMC's, and whatever else is taken.
+    /// TF-A's memory, the SPMC's, and whatever else is taken (the GIC's registers, say).
     pub reserved: &'a [Reserved],
-    /// Cores; 0 where that is not known yet (vCPU counts are then only checked against each other).
+    /// Cores; 0 where that is not known (then those of the SPMC manifest's `cpus` node count, if it has one).
     pub cores: u16,
 }
 
@@ -35,8 +49,275 @@ pub struct LoadedPartition<'a> {
     pub package: &'a Package,
 }
 
-/// Checks `partitions` against each other, the platform's memory as `spmc` describes it, and what is reserved.
+/// Checks `partitions` against each other, the platform's memory as `spmc` describes it, and what is reserved: each one
+/// against those before it, by [`check_partition`].
 pub fn check_system(spmc: &SpmcManifest, partitions: &[LoadedPartition<'_>], platform: &Platform<'_>) -> Result<(), ManifestError> {
-    let _ = (spmc, partitions, platform);
+    let mut accepted: &[LoadedPartition<'_>] = &[];
+    for (index, candidate) in partitions.iter().enumerate() {
+        check_partition(spmc, accepted, candidate, platform)?;
+        accepted = partitions.get(..=index).unwrap_or(partitions);
+    }
     Ok(())
+}
+
+/// Checks `candidate` on its own and against those that are `accepted` already. A boot that keeps going without a
+/// partition adds them one by one.
+pub fn check_partition(
+    spmc: &SpmcManifest,
+    accepted: &[LoadedPartition<'_>],
+    candidate: &LoadedPartition<'_>,
+    platform: &Platform<'_>,
+) -> Result<(), ManifestError> {
+    let check = Check { spmc, accepted, it: *candidate, platform };
+    check.identity()?;
+    check.own_memory()?;
+    check.image()?;
+    check.execution_contexts()?;
+    check.boot_order()?;
+    for (index, region) in check.it.manifest.memory_regions.iter().enumerate() {
+        check.memory_region(index, region)?;
+    }
+    for (index, region) in check.it.manifest.device_regions.iter().enumerate() {
+        check.device_region(index, region)?;
+    }
+    check.interrupts()?;
+    check.streams()
+}
+
+struct Check<'a> {
+    spmc: &'a SpmcManifest,
+    accepted: &'a [LoadedPartition<'a>],
+    it: LoadedPartition<'a>,
+    platform: &'a Platform<'a>,
+}
+
+impl<'a> Check<'a> {
+    fn identity(&self) -> Result<(), ManifestError> {
+        let id = self.it.vm.id();
+        if let Some(n) = self.it.manifest.id
+            && n != u32::from(id.0)
+            && n != u32::from(self.it.vm.number)
+        {
+            return Err(self.error(NodePath::ROOT, "id", Found::Hex(n.into()), Expected::HexExactly(id.0.into(), "from the number of its vmN node; that number itself will do, too")));
+        }
+        let Some(auxiliary) = self.it.manifest.auxiliary_id else { return Ok(()) };
+        let mine = |p: &LoadedPartition<'_>| p.vm.id() == auxiliary || p.manifest.auxiliary_id == Some(auxiliary);
+        let owner = self.accepted.iter().find(|p| mine(p)).map(|p| p.vm).or_else(|| self.spmc.partitions.iter().find(|vm| vm.id() == auxiliary));
+        match owner {
+            Some(vm) => Err(self.error(NodePath::ROOT, "auxiliary-id", Found::Hex(auxiliary.0.into()), Expected::UniqueAmong(vm.subject(), Name::EMPTY))),
+            None => Ok(()),
+        }
+    }
+
+    /// `load_address` and `mem_size` of the `vmN` node.
+    fn own_memory(&self) -> Result<(), ManifestError> {
+        let memory = self.it.vm.memory();
+        let error = |expected| Err(self.vm_error("mem_size", Found::Range(memory), expected));
+        self.clear_of_reserved(&memory).or_else(error)?;
+        self.inside(MemoryKind::Secure, &memory).or_else(error)?;
+        for other in self.accepted {
+            if other.vm.memory().overlaps(&memory) {
+                return error(Expected::ClearOf(other.vm.subject(), Name::EMPTY, other.vm.memory()));
+            }
+            for (region, range) in secure_regions(other) {
+                if range.overlaps(&memory) {
+                    return error(Expected::ClearOf(other.vm.subject(), region.name, range));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The package, and what the partition's manifest says of where it lies.
+    fn image(&self) -> Result<(), ManifestError> {
+        let LoadedPartition { vm, manifest, package } = self.it;
+        if let Some(address) = manifest.load_address
+            && address != vm.load_address
+        {
+            return Err(self.error(NodePath::ROOT, "load-address", Found::Hex(address), Expected::HexExactly(vm.load_address, "load_address of its vmN node")));
+        }
+        if let Some(size) = manifest.mem_size
+            && size > vm.mem_size
+        {
+            return Err(self.error(NodePath::ROOT, "mem-size", Found::Hex(size), Expected::HexAtMost(vm.mem_size, "mem_size of its vmN node")));
+        }
+        if package.size as u64 > vm.mem_size {
+            return Err(self.error(NodePath::package(), "size", Found::Hex(package.size as u64), Expected::HexAtMost(vm.mem_size, "mem_size of its vmN node")));
+        }
+        let entry = manifest.entrypoint_offset;
+        if entry < package.image.offset as u64 || entry >= package.image.end() as u64 {
+            let image = AddressRange::new(package.image.offset as u64, package.image.size as u64).unwrap_or_default();
+            return Err(self.error(NodePath::ROOT, "entrypoint-offset", Found::Hex(entry), Expected::PointInside(image, "the image in the package")));
+        }
+        Ok(())
+    }
+
+    /// A partition of several vCPUs has one for each core; its manifest may allow for more.
+    fn execution_contexts(&self) -> Result<(), ManifestError> {
+        let (vcpus, contexts) = (self.it.vm.vcpu_count, self.it.manifest.execution_contexts);
+        if vcpus > contexts {
+            return Err(self.vm_error("vcpu_count", Found::Number(vcpus.into()), Expected::AtMost(contexts.into(), "(execution-ctx-count of its manifest)")));
+        }
+        let cores = if self.platform.cores != 0 { self.platform.cores } else { self.spmc.cpus.len() as u16 };
+        if contexts > 1 && contexts < cores {
+            return Err(self.error(NodePath::ROOT, "execution-ctx-count", Found::Number(contexts.into()), Expected::AtLeast(cores.into(), "(the cores), or exactly 1")));
+        }
+        if contexts > 1 && vcpus < cores {
+            return Err(self.vm_error("vcpu_count", Found::Number(vcpus.into()), Expected::AtLeast(cores.into(), "(the cores), as execution-ctx-count is not 1")));
+        }
+        Ok(())
+    }
+
+    fn boot_order(&self) -> Result<(), ManifestError> {
+        let Some(order) = self.it.manifest.boot_order else { return Ok(()) };
+        match self.accepted.iter().find(|other| other.manifest.boot_order == Some(order)) {
+            Some(other) => Err(self.error(NodePath::ROOT, "boot-order", Found::Number(order.into()), Expected::UniqueAmong(other.vm.subject(), Name::EMPTY))),
+            None => Ok(()),
+        }
+    }
+
+    fn memory_region(&self, index: usize, region: &MemoryRegion) -> Result<(), ManifestError> {
+        let path = region_path("memory-regions", region.name);
+        if region.base == RegionBase::Unplaced {
+            let expected = Expected::Text("base-address or load-address-relative-offset: Bulkhead places no regions by itself");
+            return Err(self.error(path, "base-address", Found::Missing, expected));
+        }
+        let load_address = self.it.vm.load_address;
+        let property = match region.base {
+            RegionBase::LoadRelative(_) => "load-address-relative-offset",
+            _ => "base-address",
+        };
+        let Some(range) = region.range(load_address) else {
+            return Err(self.error(path, property, Found::Hex(region.size), Expected::Text("an end inside 64 bits of address")));
+        };
+        let error = |expected| Err(self.error(path, property, Found::Range(range), expected));
+        self.clear_of_reserved(&range).or_else(error)?;
+        let kind = if region.attributes.non_secure() { MemoryKind::NonSecure } else { MemoryKind::Secure };
+        self.inside(kind, &range).or_else(error)?;
+        let package = AddressRange::new(load_address, self.it.package.size as u64).unwrap_or_default();
+        if package.overlaps(&range) {
+            return error(Expected::ClearOfReserved("the partition's own package", package));
+        }
+        for before in self.it.manifest.memory_regions.iter().take(index) {
+            if let Some(other) = before.range(load_address).filter(|other| other.overlaps(&range)) {
+                return error(Expected::ClearOf(self.it.vm.subject(), before.name, other));
+            }
+        }
+        if region.attributes.non_secure() {
+            return Ok(());
+        }
+        // Also the memory of partitions that are yet to come: theirs by the SPMC manifest.
+        for vm in self.spmc.partitions.iter().filter(|vm| vm.number != self.it.vm.number) {
+            if vm.memory().overlaps(&range) {
+                return error(Expected::ClearOf(vm.subject(), Name::EMPTY, vm.memory()));
+            }
+        }
+        for other in self.accepted {
+            if let Some((theirs, their_range)) = secure_regions(other).find(|(_, r)| r.overlaps(&range)) {
+                return error(Expected::ClearOf(other.vm.subject(), theirs.name, their_range));
+            }
+        }
+        Ok(())
+    }
+
+    fn device_region(&self, index: usize, region: &DeviceRegion) -> Result<(), ManifestError> {
+        let path = region_path("device-regions", region.name);
+        let error = |expected| Err(self.error(path, "base-address", Found::Range(region.range), expected));
+        self.clear_of_reserved(&region.range).or_else(error)?;
+        let kind = if region.attributes.non_secure() { MemoryKind::NonSecureDevice } else { MemoryKind::SecureDevice };
+        self.inside(kind, &region.range).or_else(error)?;
+        if let Some(before) = self.it.manifest.device_regions.iter().take(index).find(|before| before.range.overlaps(&region.range)) {
+            return error(Expected::ClearOf(self.it.vm.subject(), before.name, before.range));
+        }
+        for other in self.accepted {
+            let taken = |theirs: &&DeviceRegion| theirs.range.overlaps(&region.range) && (theirs.exclusive || region.exclusive);
+            if let Some(theirs) = other.manifest.device_regions.iter().find(taken) {
+                return error(Expected::ClearOfExclusive(other.vm.subject(), theirs.name, theirs.range));
+            }
+        }
+        Ok(())
+    }
+
+    fn interrupts(&self) -> Result<(), ManifestError> {
+        for interrupt in &self.it.manifest.interrupts {
+            let path = self.device_path(interrupt.device);
+            for other in self.accepted {
+                if let Some(theirs) = other.manifest.interrupts.iter().find(|theirs| theirs.id == interrupt.id) {
+                    let expected = Expected::UniqueAmong(other.vm.subject(), device_name(other.manifest, theirs.device));
+                    return Err(self.error(path, "interrupts", Found::Number(interrupt.id.into()), expected));
+                }
+            }
+            if let Some(target) = interrupt.target
+                && !self.spmc.cpus.is_empty()
+                && !self.spmc.cpus.contains(&target)
+            {
+                let expected = Expected::Text("the MPIDR of a core in the SPMC manifest's cpus node");
+                return Err(self.error(path, "interrupts-target", Found::Hex(target), expected));
+            }
+        }
+        Ok(())
+    }
+
+    fn streams(&self) -> Result<(), ManifestError> {
+        for stream in &self.it.manifest.device_streams {
+            for other in self.accepted {
+                if let Some(theirs) = other.manifest.device_streams.iter().find(|theirs| theirs.id == stream.id && theirs.smmu == stream.smmu) {
+                    let expected = Expected::UniqueAmong(other.vm.subject(), device_name(other.manifest, theirs.region));
+                    return Err(self.error(self.device_path(stream.region), "stream-ids", Found::Number(stream.id.into()), expected));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn clear_of_reserved(&self, range: &AddressRange) -> Result<(), Expected> {
+        match self.platform.reserved.iter().find(|reserved| reserved.range.overlaps(range)) {
+            Some(reserved) => Err(Expected::ClearOfReserved(reserved.name, reserved.range)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `range` lies in one of the platform's ranges of this kind; what is expected where it does not.
+    fn inside(&self, kind: MemoryKind, range: &AddressRange) -> Result<(), Expected> {
+        let mut ranges = self.spmc.memory_of(kind);
+        let Some(first) = ranges.next() else {
+            return match self.spmc.memory.iter().find(|other| other.range.overlaps(range)) {
+                Some(other) => Err(Expected::ClearOf(Subject::Spmc, other.kind.name(), other.range)),
+                None => Ok(()),
+            };
+        };
+        if first.contains(range) || ranges.any(|other| other.contains(range)) {
+            return Ok(());
+        }
+        // The range that it sticks out of, or the first one.
+        let near = self.spmc.memory_of(kind).find(|other| other.overlaps(range)).unwrap_or(first);
+        Err(Expected::Inside(near, kind.description()))
+    }
+
+    fn error(&self, path: NodePath, property: &'static str, found: Found, expected: Expected) -> ManifestError {
+        ManifestError { subject: self.it.vm.subject(), path, property, found, expected }
+    }
+
+    /// About the `vmN` node, which stands in the SPMC's manifest.
+    fn vm_error(&self, property: &'static str, found: Found, expected: Expected) -> ManifestError {
+        ManifestError { subject: Subject::Spmc, path: self.it.vm.path(), property, found, expected }
+    }
+
+    fn device_path(&self, device: u8) -> NodePath {
+        region_path("device-regions", device_name(self.it.manifest, device))
+    }
+}
+
+/// The secure memory regions of a partition outside its own memory and inside.
+fn secure_regions<'a>(partition: &LoadedPartition<'a>) -> impl Iterator<Item = (&'a MemoryRegion, AddressRange)> + use<'a> {
+    let LoadedPartition { vm, manifest, .. } = *partition;
+    manifest.memory_regions.iter().filter(|region| !region.attributes.non_secure()).filter_map(|region| Some((region, region.range(vm.load_address)?)))
+}
+
+fn region_path(parent: &str, name: Name) -> NodePath {
+    NodePath::ROOT.child(parent).child(name.as_str())
+}
+
+fn device_name(manifest: &PartitionManifest, device: u8) -> Name {
+    manifest.device_regions.get(usize::from(device)).map_or(Name::EMPTY, |region| region.name)
 }

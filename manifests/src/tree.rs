@@ -95,6 +95,15 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// An integer in one cell, for what TF-A reads, too: of two cells it would take the high one.
+    pub(crate) fn cell(&self, property: &'static str) -> Result<Option<u32>, ManifestError> {
+        match self.cells(property)? {
+            None => Ok(None),
+            Some(cells) if cells.len() == 1 => Ok(Some(cells.get(0))),
+            Some(cells) => Err(self.error(property, Found::Bytes(4 * cells.len()), Expected::Text("one cell, <n>"))),
+        }
+    }
+
     /// An integer that has to be there; `what` says what it is.
     pub(crate) fn required_number(&self, property: &'static str, what: &'static str) -> Result<u64, ManifestError> {
         self.number(property)?.ok_or_else(|| self.error(property, Found::Missing, Expected::Text(what)))
@@ -153,9 +162,10 @@ impl<'a> Node<'a> {
 
     /// A list of cells that come in groups of `group`; `expected` says what a group is.
     pub(crate) fn groups(&self, property: &'static str, group: usize, expected: &'static str) -> Result<Option<Cells<'a>>, ManifestError> {
-        match self.cells(property)? {
-            Some(cells) if !cells.len().is_multiple_of(group) => Err(self.error(property, Found::Bytes(4 * cells.len()), Expected::Text(expected))),
-            cells => Ok(cells),
+        let Some(value) = self.value(property) else { return Ok(None) };
+        match value.as_chunks::<4>() {
+            (cells, []) if cells.len().is_multiple_of(group) => Ok(Some(Cells { cells })),
+            _ => Err(self.error(property, Found::Bytes(value.len()), Expected::Text(expected))),
         }
     }
 
