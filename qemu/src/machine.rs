@@ -3,7 +3,7 @@
 //! ```text
 //! let mut run = Machine { fw_cfg: vec![("opt/bulkhead/steps".into(), "discovery".into())], ..Machine::new(&assembled) }.start()?;
 //! run.expect(Port::Secure, &Regex::new("OP-TEE .*ready")?, Duration::from_secs(60))?;   // waits for a line
-//! run.send("poweroff\n")?;                                                              // types on the normal console
+//! run.send(Port::Normal, "poweroff\n")?;                                                // types on a console
 //! let end = run.watch(&Limits::default(), &mut |step| println!("{}", step.show()))?;    // collects STEP lines to the end
 //! ```
 //!
@@ -13,6 +13,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use regex::Regex;
+use tempfile::TempDir;
 
 use crate::console::{Console, Port, Step};
 use crate::doctor::QEMU;
@@ -61,8 +63,8 @@ pub struct Machine {
 /// How a person uses a machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terminal {
-    /// The secure console on a socket too, not only in its file.
-    pub secure_socket: bool,
+    /// Say how another terminal shows the secure console.
+    pub show_secure_socket: bool,
     /// Wait for a debugger before the first instruction.
     pub gdb: bool,
 }
@@ -95,12 +97,6 @@ impl Machine {
         self.dir.join("secure.log")
     }
 
-    /// Socket of the secure console (see [`Terminal::secure_socket`]).
-    #[must_use]
-    pub fn secure_socket(&self) -> PathBuf {
-        self.dir.join("secure.sock")
-    }
-
     /// What all ways of starting have in common: everything but the consoles.
     fn command(&self) -> Command {
         let mut command = Command::new(QEMU);
@@ -127,11 +123,19 @@ impl Machine {
     /// # Errors
     /// When QEMU cannot be started.
     pub fn start(&self) -> Result<Run> {
+        let sockets = sockets()?;
         let mut command = self.command();
         command.arg("-chardev").arg(option("stdio,id=normal,signal=off,logfile=", &self.console_log(), "")).args(["-serial", "chardev:normal"]);
-        command.arg("-chardev").arg(option("file,id=secure,path=", &self.secure_log(), "")).args(["-serial", "chardev:secure"]);
+        self.secure_console(&mut command, &sockets);
         command.args(&self.extra);
-        Run::spawn(command, &self.secure_log(), &self.dir.join("qemu.log"))
+        Run::spawn(command, &self.secure_log(), &self.dir.join("qemu.log"), sockets)
+    }
+
+    /// The secure world's serial port: its file, and a socket for whoever wants to see and type.
+    fn secure_console(&self, command: &mut Command, sockets: &TempDir) {
+        let mut text = option("socket,id=secure,server=on,wait=off,path=", &socket(sockets), ",logfile=");
+        text.push(option("", &self.secure_log(), ""));
+        command.arg("-chardev").arg(text).args(["-serial", "chardev:secure"]);
     }
 
     /// Runs the machine with its console on this terminal until it ends: by power-off, Ctrl-A X or Ctrl-C.
@@ -142,16 +146,11 @@ impl Machine {
         let mut command = self.command();
         command.arg("-chardev").arg(option("stdio,id=normal,mux=on,signal=on,logfile=", &self.console_log(), ""));
         command.args(["-serial", "chardev:normal", "-mon", "chardev=normal,mode=readline"]);
-        let secure = if terminal.secure_socket {
-            fs::remove_file(self.secure_socket()).ok();
-            let tail = option("", &self.secure_log(), "");
-            let mut text = option("socket,id=secure,server=on,wait=off,path=", &self.secure_socket(), ",logfile=");
-            text.push(tail);
-            text
-        } else {
-            option("file,id=secure,path=", &self.secure_log(), "")
-        };
-        command.arg("-chardev").arg(secure).args(["-serial", "chardev:secure"]);
+        let sockets = sockets()?;
+        self.secure_console(&mut command, &sockets);
+        if terminal.show_secure_socket {
+            println!("secure console, in another terminal: socat -,rawer,escape=0x1d UNIX-CONNECT:{} (Ctrl-] leaves)", socket(&sockets).display());
+        }
         if terminal.gdb {
             command.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);
         }
@@ -164,7 +163,6 @@ impl Machine {
         if let Some(attributes) = attributes {
             let _ = rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &attributes);
         }
-        fs::remove_file(self.secure_socket()).ok();
         let status = status?;
         interrupt::check()?;
         if !status.success() {
@@ -197,6 +195,15 @@ fn option(before: &str, path: &Path, after: &str) -> OsString {
     text.push(path.to_string_lossy().replace(',', ",,"));
     text.push(after);
     text
+}
+
+/// A directory for sockets: their paths must be short, which a clone's need not be.
+fn sockets() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("bulkhead-").tempdir().context("cannot make a directory for sockets")
+}
+
+fn socket(sockets: &TempDir) -> PathBuf {
+    sockets.path().join("secure")
 }
 
 /// How long a machine may take.
@@ -245,6 +252,8 @@ pub struct Run {
     child: Child,
     group: Option<Group>,
     stdin: Option<ChildStdin>,
+    sockets: TempDir,
+    secure_input: Option<UnixStream>,
     events: Receiver<(Port, Vec<u8>)>,
     stop_tail: Arc<AtomicBool>,
     normal: Console,
@@ -256,7 +265,7 @@ pub struct Run {
 }
 
 impl Run {
-    fn spawn(mut command: Command, secure_log: &Path, messages: &Path) -> Result<Self> {
+    fn spawn(mut command: Command, secure_log: &Path, messages: &Path, sockets: TempDir) -> Result<Self> {
         interrupt::check()?;
         File::create(secure_log).with_context(|| format!("cannot write {}", secure_log.display()))?;
         let stderr = File::create(messages).with_context(|| format!("cannot write {}", messages.display()))?;
@@ -279,6 +288,8 @@ impl Run {
             child,
             group: Some(group),
             stdin,
+            sockets,
+            secure_input: None,
             events,
             stop_tail,
             normal: Console::default(),
@@ -290,13 +301,23 @@ impl Run {
         })
     }
 
-    /// Types `text` on the normal world's console.
+    /// Types `text` on a console.
     ///
     /// # Errors
     /// When the machine has ended.
-    pub fn send(&mut self, text: &str) -> Result<()> {
-        let stdin = self.stdin.as_mut().context("the machine's console is closed")?;
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).context("cannot type on the machine's console: it has ended")
+    pub fn send(&mut self, port: Port, text: &str) -> Result<()> {
+        let sent = match (port, &mut self.stdin, &mut self.secure_input) {
+            (Port::Normal, Some(stdin), _) => stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()),
+            (Port::Normal, None, _) => bail!("the normal world's console is closed"),
+            (Port::Secure, _, Some(stream)) => stream.write_all(text.as_bytes()),
+            (Port::Secure, _, input @ None) => UnixStream::connect(socket(&self.sockets)).and_then(|stream| {
+                // What it says arrives through the log; here it is only taken, lest the machine waits for a reader.
+                let mut unread = stream.try_clone()?;
+                std::thread::spawn(move || std::io::copy(&mut unread, &mut std::io::sink()));
+                input.insert(stream).write_all(text.as_bytes())
+            }),
+        };
+        sent.context("cannot type on the machine's console: has it ended?")
     }
 
     /// A console with all that it has said so far.
@@ -478,7 +499,7 @@ mod tests {
         let log = dir.path().join("secure.log");
         let mut command = Command::new("sh");
         command.args(["-c", script]).env("LOG", &log);
-        let run = Run::spawn(command, &log, &dir.path().join("qemu.log")).unwrap();
+        let run = Run::spawn(command, &log, &dir.path().join("qemu.log"), sockets().unwrap()).unwrap();
         (dir, run)
     }
 
@@ -500,7 +521,8 @@ mod tests {
         let (_dir, mut run) = run("echo login:; read name; echo hello $name; echo welcome $name >>$LOG");
         let wait = Duration::from_secs(10);
         run.expect(Port::Normal, &Regex::new("login:").unwrap(), wait).unwrap();
-        run.send("root\n").unwrap();
+        run.send(Port::Normal, "root\n").unwrap();
+        assert!(run.send(Port::Secure, "x").is_err(), "nobody listens on the secure console's socket");
         assert_eq!(run.expect(Port::Normal, &Regex::new("hello (.*)").unwrap(), wait).unwrap()[1], "root");
         run.expect(Port::Secure, &Regex::new("welcome root").unwrap(), wait).unwrap();
         let error = run.expect(Port::Normal, &Regex::new("never").unwrap(), wait).unwrap_err().to_string();

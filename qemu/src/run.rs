@@ -1,7 +1,5 @@
 //! `cargo xtask run`: the chain at a terminal.
 
-use std::ffi::OsString;
-
 use anyhow::Result;
 
 use crate::chain::{Chain, StmmImage};
@@ -28,11 +26,8 @@ pub fn interactive(project: &Project, progress: &Progress, options: &RunOptions)
     if options.fresh {
         system::forget_variables(&assembled)?;
     }
-    let machine = Machine { cpus: options.cpus, memory: options.memory, extra: extra(&options.qemu), ..chain.machine(&assembled)? };
+    let machine = Machine { cpus: options.cpus, memory: options.memory, extra: options.qemu.clone(), ..chain.machine(&assembled)? };
     println!("secure world's log: {}", machine.secure_log().display());
-    if options.secure_console {
-        println!("secure console, on another terminal: socat -,rawer,escape=0x1d UNIX-CONNECT:{}", machine.secure_socket().display());
-    }
     if options.gdb {
         println!(
             "waiting for a debugger; in another terminal, to stop at Bulkhead's first instruction:\n    \
@@ -41,9 +36,5 @@ pub fn interactive(project: &Project, progress: &Progress, options: &RunOptions)
         );
     }
     println!("leave: poweroff, Ctrl-A X or Ctrl-C");
-    machine.interact(Terminal { secure_socket: options.secure_console, gdb: options.gdb })
-}
-
-fn extra(words: &[OsString]) -> Vec<OsString> {
-    words.to_vec()
+    machine.interact(Terminal { show_secure_socket: options.secure_console, gdb: options.gdb })
 }
