@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+#[macro_use]
 extern crate std;
 
 mod calls;
@@ -31,6 +32,8 @@ pub mod partition;
 mod permissions;
 mod spmc;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 mod vcpu;
 
 pub use interrupts::SCHEDULE_RECEIVER;

@@ -1,0 +1,641 @@
+//! A machine in plain memory, in which whole FF-A conversations run as host tests.
+//!
+//! A partition's vCPU is a closure on a thread of its own that makes calls through its [`Guest`]; the thread runs only while
+//! [`Machine::run`] waits for it, so a test is deterministic. [`Bench`] is an SPMC with such partitions and a normal world.
+//! Invariants of the real machine are checked: no vCPU runs on two cores, and none moves to another core before its
+//! state is in memory.
+
+use crate::fault::{Fault, FaultKind};
+use crate::machine::{AccessFault, Address, Exit, Machine, Permissions};
+use crate::memory::{Holding, MemoryType, OutOfMemory, Owner, PageState, PageTables};
+use crate::partition::{Methods, NormalWorldInterrupts, Service};
+use crate::spmc::Spmc;
+use crate::tables::PAGE;
+use crate::vcpu::VcpuId;
+use crate::{MAX_CORES, MAX_PARTITIONS, PartitionConfig, PartitionIndex};
+use arrayvec::ArrayVec;
+use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
+use std::boxed::Box;
+use std::collections::{BTreeMap, VecDeque};
+use std::string::{String, ToString};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::vec::Vec;
+
+/// The pages that [`Bench::new`] gives the normal world: two of them for its RX/TX buffers, others free.
+pub const NORMAL_MEMORY: u64 = 0x4000_0000;
+/// The pages of partition n start at `SECURE_MEMORY + n * PARTITION_MEMORY`.
+pub const SECURE_MEMORY: u64 = 0x0e20_0000;
+/// Bytes from one partition's memory to the next one's.
+pub const PARTITION_MEMORY: u64 = 0x10_0000;
+/// Pages of each of them.
+pub const PAGES: u64 = 16;
+
+/// Something that the SPMC had the machine do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A line was printed.
+    Print(Option<u8>, String),
+    /// The schedule receiver interrupt was raised on this core.
+    ScheduleReceiver(usize),
+    /// This core went to the normal world.
+    Left(usize),
+    /// A fault was reported.
+    Fault(VcpuId, Fault),
+    /// A partition was cut off from devices and interrupts.
+    Quiesced(u8),
+    /// An interrupt was enabled or disabled.
+    Enabled(u32, bool),
+    /// An interrupt was deactivated.
+    Deactivated(u32),
+    /// The time limit was set.
+    TimeLimit(Option<u32>),
+}
+
+/// What a vCPU does from a reset on, and where.
+struct Script {
+    id: EndpointId,
+    spmc: Arc<Spmc>,
+    run: Box<dyn FnOnce(&mut Guest) + Send>,
+}
+
+/// What a guest's thread gets when its vCPU runs, and what it gives back.
+struct Entry {
+    regs: Regs,
+    core: usize,
+    irq: bool,
+    fiq: bool,
+    held: bool,
+}
+
+struct Thread {
+    enter: Sender<Entry>,
+    exit: Receiver<(Regs, Exit)>,
+    handle: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Vcpu {
+    regs: Regs,
+    irq: bool,
+    fiq: bool,
+    /// The core that holds part of its state.
+    resident: Option<usize>,
+    running: bool,
+    /// What it runs after each reset, the next one first.
+    scripts: VecDeque<Script>,
+    thread: Option<Thread>,
+}
+
+/// What cores share.
+#[derive(Default)]
+pub struct World {
+    vcpus: [[Vcpu; MAX_CORES]; MAX_PARTITIONS],
+    memory: BTreeMap<(bool, u64), Vec<u8>>,
+    holdings: BTreeMap<(u8, u64), Holding>,
+    pending: VecDeque<u32>,
+    held: [bool; MAX_CORES],
+    time: u64,
+    /// The time limit has been reached.
+    pub time_is_up: bool,
+    /// No page is left for tables.
+    pub tables_spent: bool,
+    /// What happened, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// One core of the machine.
+#[derive(Clone)]
+pub struct Fake {
+    world: Arc<Mutex<World>>,
+    core: usize,
+    /// The registers that the SPMC works on at present, and whose they are.
+    latest: Option<(VcpuId, Regs)>,
+}
+
+/// A partition's view, in its script.
+pub struct Guest {
+    enter: Receiver<Entry>,
+    exit: Sender<(Regs, Exit)>,
+    last: Entry,
+    /// Where it was entered first.
+    pub entry: u64,
+    /// Its identity.
+    pub id: EndpointId,
+    /// The bench, to act as the normal world on another core meanwhile.
+    pub bench: Bench,
+}
+
+/// An SPMC on the fake machine, as the normal world of one core sees it.
+#[derive(Clone)]
+pub struct Bench {
+    /// The SPMC under test.
+    pub spmc: Arc<Spmc>,
+    /// The core that the methods act on.
+    pub machine: Fake,
+}
+
+/// Ends a guest's thread quietly when its test is over.
+struct Over;
+
+impl Guest {
+    fn switch(&mut self, regs: Regs, exit: Exit) -> Regs {
+        let sent = self.exit.send((regs, exit)).is_ok();
+        match self.enter.recv() {
+            Ok(entry) if sent => {
+                self.last = entry;
+                self.last.regs
+            }
+            _ => std::panic::resume_unwind(Box::new(Over)),
+        }
+    }
+
+    /// Makes a call with these registers and returns those with which the vCPU runs on.
+    pub fn call(&mut self, x: &[u64]) -> Regs {
+        self.switch(Regs::new(x), Exit::Call)
+    }
+
+    /// FFA_MSG_WAIT: returns the next message.
+    pub fn wait(&mut self) -> Regs {
+        self.call(&[u64::from(function::MSG_WAIT)])
+    }
+
+    /// Answers the direct request `request` with a payload from x3 (or, for REQ2, x4) on; returns the next message.
+    pub fn respond(&mut self, request: &Regs, payload: &[u64]) -> Regs {
+        let answer = match request.function() {
+            function::MSG_SEND_DIRECT_REQ_32 => function::MSG_SEND_DIRECT_RESP_32,
+            function::MSG_SEND_DIRECT_REQ_64 => function::MSG_SEND_DIRECT_RESP_64,
+            function::MSG_SEND_DIRECT_REQ2 => function::MSG_SEND_DIRECT_RESP2,
+            other => panic!("{other:#x} is not a direct request"),
+        };
+        let mut regs = Regs::new(&[u64::from(answer), u64::from(self.id.0) << 16 | u64::from(request.w(1) >> 16)]);
+        let first = if answer == function::MSG_SEND_DIRECT_RESP2 { 4 } else { 3 };
+        regs.0[first..first + payload.len()].copy_from_slice(payload);
+        self.switch(regs, Exit::Call)
+    }
+
+    /// Sends a 32-bit direct request to another partition and returns its answer.
+    pub fn request(&mut self, receiver: u16, payload: &[u64]) -> Regs {
+        let mut regs = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), u64::from(self.id.0) << 16 | u64::from(receiver)]);
+        regs.0[3..3 + payload.len()].copy_from_slice(payload);
+        self.switch(regs, Exit::Call)
+    }
+
+    /// Is stopped by something else than a call; runs on when the SPMC lets it.
+    pub fn stop(&mut self, exit: Exit) {
+        let before = self.last.regs;
+        let after = self.switch(before, exit);
+        assert_eq!(after, before, "registers survive what the guest does not see");
+    }
+
+    /// An access that it may not make. Never returns.
+    pub fn crash(&mut self) -> ! {
+        let fault = Fault { kind: FaultKind::Exception, pc: 0x1000, esr: 0x9200_0046, address: Some(0xdead_0000) };
+        self.switch(Regs::default(), Exit::Fault(fault));
+        unreachable!("a failed vCPU ran again");
+    }
+
+    /// A virtual interrupt handler's first call: which interrupt it is.
+    pub fn interrupt(&mut self) -> u64 {
+        self.call(&[0xff04]).0[0]
+    }
+
+    /// The registers of the latest entry.
+    pub fn regs(&self) -> Regs {
+        self.last.regs
+    }
+
+    /// The core that it runs on.
+    pub fn core(&self) -> usize {
+        self.last.core
+    }
+
+    /// Whether its virtual IRQ line is up.
+    pub fn irq(&self) -> bool {
+        self.last.irq
+    }
+
+    /// Whether its virtual FIQ line is up.
+    pub fn fiq(&self) -> bool {
+        self.last.fiq
+    }
+
+    /// Whether normal-world interrupts are held while it runs.
+    pub fn held(&self) -> bool {
+        self.last.held
+    }
+}
+
+impl Fake {
+    /// What cores share.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        // A test that failed while it held the world has said so already.
+        self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Puts the registers at hand where other cores see them.
+    fn write_back(&mut self) {
+        if let Some((vcpu, regs)) = self.latest.take() {
+            self.world().vcpu(vcpu).regs = regs;
+        }
+    }
+}
+
+impl World {
+    fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
+        &mut self.vcpus[usize::from(id.partition)][usize::from(id.index)]
+    }
+
+    /// Makes RAM out of `pages` pages, and gives them to `owner`.
+    pub fn give(&mut self, owner: Owner, page: u64, pages: u64, permissions: Permissions, secure: bool) {
+        for n in 0..pages {
+            let page = page + n * PAGE;
+            self.memory.insert((secure, page), std::vec![0; PAGE as usize]);
+            let holding = Holding { state: PageState::Owned, permissions, secure, memory_type: MemoryType::Normal };
+            self.holdings.insert((key(owner), page), holding);
+        }
+    }
+
+    /// Changes what `owner` has at `page`.
+    pub fn change(&mut self, owner: Owner, page: u64, change: impl FnOnce(&mut Holding)) {
+        change(self.holdings.get_mut(&(key(owner), page)).expect("the page is the owner's"));
+    }
+
+    /// The lines that were printed, as `partition: text` or, the SPMC's own, `text`.
+    pub fn printed(&self) -> Vec<String> {
+        let line = |event: &Event| match event {
+            Event::Print(None, line) => Some(line.clone()),
+            Event::Print(Some(partition), line) => Some(std::format!("{partition}: {line}")),
+            _ => None,
+        };
+        self.events.iter().filter_map(line).collect()
+    }
+
+    /// Whether this happened.
+    pub fn saw(&self, event: &Event) -> bool {
+        self.events.contains(event)
+    }
+}
+
+fn key(owner: Owner) -> u8 {
+    match owner {
+        Owner::NormalWorld => u8::MAX,
+        Owner::Partition(index) => index,
+    }
+}
+
+impl PageTables for Fake {
+    fn holding(&self, owner: Owner, page: u64) -> Option<Holding> {
+        self.world().holdings.get(&(key(owner), page)).copied()
+    }
+
+    fn set_holding(&mut self, owner: Owner, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {
+        let mut world = self.world();
+        for n in 0..pages {
+            let place = (key(owner), page + n * PAGE);
+            match holding {
+                Some(_) if world.tables_spent && !world.holdings.contains_key(&place) => return Err(OutOfMemory),
+                Some(holding) => drop(world.holdings.insert(place, holding)),
+                None => drop(world.holdings.remove(&place)),
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, _owner: Owner) {}
+
+    fn zero(&mut self, start: Address, pages: u64) -> Result<(), AccessFault> {
+        for n in 0..pages {
+            self.write(Address { pa: start.pa + n * PAGE, ..start }, &[0; PAGE as usize])?;
+        }
+        Ok(())
+    }
+}
+
+impl Machine for Fake {
+    fn core(&self) -> usize {
+        self.core
+    }
+
+    fn run(&mut self, vcpu: VcpuId) -> Exit {
+        self.write_back();
+        let (thread, entry) = {
+            let mut world = self.world();
+            let held = world.held[self.core];
+            let state = world.vcpu(vcpu);
+            assert!(!state.running, "{vcpu:?} runs on two cores");
+            assert!(state.resident.is_none_or(|core| core == self.core), "{vcpu:?} moved before its state was in memory");
+            state.running = true;
+            state.resident = Some(self.core);
+            let thread = state.thread.take().expect("only a vCPU that was reset runs");
+            (thread, Entry { regs: state.regs, core: self.core, irq: state.irq, fiq: state.fiq, held })
+        };
+        let answer = thread.enter.send(entry).ok().and_then(|()| thread.exit.recv().ok());
+        let Some((regs, exit)) = answer else {
+            match thread.handle.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => panic!("{vcpu:?} was entered after the end of its script"),
+            }
+        };
+        let mut world = self.world();
+        let state = world.vcpu(vcpu);
+        state.running = false;
+        state.regs = regs;
+        state.thread = Some(thread);
+        exit
+    }
+
+    fn regs(&mut self, vcpu: VcpuId) -> &mut Regs {
+        if self.latest.is_none_or(|(other, _)| other != vcpu) {
+            self.write_back();
+            let regs = self.world().vcpu(vcpu).regs;
+            self.latest = Some((vcpu, regs));
+        }
+        &mut self.latest.as_mut().expect("just set").1
+    }
+
+    fn reset_vcpu(&mut self, vcpu: VcpuId, entry: u64, x0: u64) {
+        self.write_back();
+        let core = self.core;
+        let world = self.world.clone();
+        let mut this = self.world();
+        let state = this.vcpu(vcpu);
+        state.regs = Regs::new(&[x0]);
+        state.resident = Some(core);
+        let script = state.scripts.pop_front();
+        let (enter, entries) = channel::<Entry>();
+        let (exits, exit) = channel();
+        let handle = std::thread::spawn(move || {
+            let (Ok(first), Some(script)) = (entries.recv(), script) else { return };
+            let bench = Bench { spmc: script.spmc, machine: Fake { world, core, latest: None } };
+            let mut guest = Guest { enter: entries, exit: exits, last: first, entry, id: script.id, bench };
+            (script.run)(&mut guest);
+            // What has nothing more to say waits; nobody may have anything to say to it.
+            let message = guest.wait();
+            panic!("{} got {message:x?} after the end of its script", guest.id);
+        });
+        state.thread = Some(Thread { enter, exit, handle });
+    }
+
+    fn park(&mut self, vcpu: VcpuId) {
+        self.write_back();
+        self.world().vcpu(vcpu).resident = None;
+    }
+
+    fn leave_to_normal_world(&mut self) {
+        self.write_back();
+        let core = self.core;
+        let mut world = self.world();
+        for state in world.vcpus.iter_mut().flatten() {
+            if state.resident == Some(core) {
+                state.resident = None;
+            }
+        }
+        world.events.push(Event::Left(core));
+    }
+
+    fn set_virtual_irq(&mut self, vcpu: VcpuId, pending: bool) {
+        self.world().vcpu(vcpu).irq = pending;
+    }
+
+    fn set_virtual_fiq(&mut self, vcpu: VcpuId, pending: bool) {
+        self.world().vcpu(vcpu).fiq = pending;
+    }
+
+    fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool {
+        let core = self.core;
+        std::mem::replace(&mut self.world().held[core], mask)
+    }
+
+    fn read(&mut self, from: Address, out: &mut [u8]) -> Result<(), AccessFault> {
+        let world = self.world();
+        for (n, byte) in out.iter_mut().enumerate() {
+            let pa = from.pa + n as u64;
+            *byte = world.memory.get(&(from.secure, pa & !(PAGE - 1))).ok_or(AccessFault)?[(pa % PAGE) as usize];
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, to: Address, data: &[u8]) -> Result<(), AccessFault> {
+        let mut world = self.world();
+        for (n, byte) in data.iter().enumerate() {
+            let pa = to.pa + n as u64;
+            world.memory.get_mut(&(to.secure, pa & !(PAGE - 1))).ok_or(AccessFault)?[(pa % PAGE) as usize] = *byte;
+        }
+        Ok(())
+    }
+
+    fn acknowledge_interrupt(&mut self) -> Option<u32> {
+        self.world().pending.pop_front()
+    }
+
+    fn deactivate_interrupt(&mut self, interrupt: u32) {
+        self.world().events.push(Event::Deactivated(interrupt));
+    }
+
+    fn enable_interrupt(&mut self, interrupt: u32, enable: bool) {
+        self.world().events.push(Event::Enabled(interrupt, enable));
+    }
+
+    fn time_limit_reached(&mut self) -> bool {
+        self.world().time_is_up
+    }
+
+    fn time_limit_fault(&mut self, _vcpu: VcpuId) -> Fault {
+        Fault { kind: FaultKind::TimeLimit, pc: 0x2000, esr: 0, address: None }
+    }
+
+    fn set_time_limit(&mut self, milliseconds: Option<u32>) {
+        let mut world = self.world();
+        world.time_is_up = false;
+        world.events.push(Event::TimeLimit(milliseconds));
+    }
+
+    fn milliseconds(&self) -> Option<u64> {
+        let mut world = self.world();
+        world.time += 1;
+        Some(world.time)
+    }
+
+    fn raise_schedule_receiver(&mut self) {
+        let core = self.core;
+        self.world().events.push(Event::ScheduleReceiver(core));
+    }
+
+    fn permissions(&mut self, partition: u8, page: u64) -> Option<Permissions> {
+        self.holding(Owner::Partition(partition), page).map(|holding| holding.permissions)
+    }
+
+    fn set_permissions(&mut self, partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
+        let mut world = self.world();
+        if world.tables_spent {
+            return Err(OutOfMemory);
+        }
+        for n in 0..pages {
+            world.change(Owner::Partition(partition), page + n * PAGE, |holding| holding.permissions = permissions);
+        }
+        Ok(())
+    }
+
+    fn report_fault(&mut self, vcpu: VcpuId, fault: &Fault) {
+        self.world().events.push(Event::Fault(vcpu, *fault));
+    }
+
+    fn quiesce(&mut self, partition: u8) {
+        self.world().events.push(Event::Quiesced(partition));
+    }
+
+    fn print(&mut self, partition: Option<u8>, line: &str) {
+        self.world().events.push(Event::Print(partition, line.to_string()));
+    }
+}
+
+/// All that a partition may do with a page.
+pub const ALL: Permissions = Permissions { read: true, write: true, execute: true };
+
+/// What the manifest of a partition at S-EL1 might say: one vCPU, all messaging methods, notifications.
+pub fn s_el1(id: u16) -> PartitionConfig {
+    let methods = Methods(Methods::DIRECT_RECEIVE | Methods::DIRECT_SEND | Methods::DIRECT2_RECEIVE | Methods::DIRECT2_SEND);
+    PartitionConfig {
+        id: EndpointId(id),
+        services: ArrayVec::from_iter([Service { uuid: uuid(id), methods }]),
+        methods,
+        vcpus: 1,
+        s_el0: false,
+        notifications: true,
+        power_off_messages: false,
+        version: Version::V1_2,
+        normal_world_interrupts: NormalWorldInterrupts::Signaled,
+        interrupts: ArrayVec::new(),
+        entry: 0x1000,
+        boot_argument: 0x2000,
+        init_time_limit_ms: 100,
+    }
+}
+
+/// The same at S-EL0.
+pub fn s_el0(id: u16) -> PartitionConfig {
+    PartitionConfig { s_el0: true, ..s_el1(id) }
+}
+
+/// The service of partition `id`: all bytes differ.
+pub fn uuid(id: u16) -> Uuid {
+    Uuid(std::array::from_fn(|n| (n as u8 + 1) * 0x0f ^ id as u8))
+}
+
+impl Bench {
+    /// An SPMC without partitions; the normal world has memory and speaks `version`.
+    pub fn new(version: Version) -> Self {
+        let machine = Fake { world: Arc::default(), core: 0, latest: None };
+        let data = Permissions { execute: false, ..ALL };
+        machine.world().give(Owner::NormalWorld, NORMAL_MEMORY, PAGES, data, false);
+        let mut bench = Self { spmc: Arc::new(Spmc::new()), machine };
+        let agreed = bench.version(version);
+        assert_eq!(agreed, 0x1_0002);
+        bench
+    }
+
+    /// Adds a partition; `script` is what its first vCPU does.
+    pub fn add(&self, config: PartitionConfig, script: impl FnOnce(&mut Guest) + Send + 'static) -> PartitionIndex {
+        let (id, index) = (config.id, self.spmc.count());
+        let memory = SECURE_MEMORY + u64::from(index) * PARTITION_MEMORY;
+        self.machine.world().give(Owner::Partition(index), memory, PAGES, ALL, true);
+        assert_eq!(self.spmc.add(config), Some(index), "there is room for {id}");
+        self.script(index, 0, script);
+        index
+    }
+
+    /// What a vCPU does after its next reset.
+    pub fn script(&self, partition: PartitionIndex, index: u8, script: impl FnOnce(&mut Guest) + Send + 'static) {
+        let id = self.spmc.partition(partition).expect("the partition exists").1.id;
+        let script = Script { id, spmc: self.spmc.clone(), run: Box::new(script) };
+        self.machine.world().vcpu(VcpuId { partition, index }).scripts.push_back(script);
+    }
+
+    /// Initialises all partitions; returns how many failed.
+    pub fn boot(&mut self) -> u8 {
+        self.spmc.initialise(&mut self.machine)
+    }
+
+    /// The same SPMC, as core `core` sees it.
+    pub fn on(&self, core: usize) -> Self {
+        Self { spmc: self.spmc.clone(), machine: Fake { world: self.machine.world.clone(), core, latest: None } }
+    }
+
+    /// What cores share.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.machine.world()
+    }
+
+    /// A call of the normal world.
+    pub fn call(&mut self, x: &[u64]) -> Regs {
+        self.call_with(Regs::new(x))
+    }
+
+    /// A call of the normal world with all registers given.
+    pub fn call_with(&mut self, regs: Regs) -> Regs {
+        self.spmc.handle_normal_world(&mut self.machine, &regs)
+    }
+
+    /// FFA_VERSION of the normal world, in the form in which the SPMD passes it on.
+    pub fn version(&mut self, version: Version) -> u64 {
+        let answer = self.call(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), 0xffff_8000, 0x8000_0008, u64::from(version.0)]);
+        assert_eq!(answer.0[..3], [u64::from(function::MSG_SEND_DIRECT_RESP_32), 0x8000_ffff, 0x8000_0009]);
+        answer.0[3]
+    }
+
+    /// A 32-bit direct request of the normal world's endpoint 0 with a payload from x3 on.
+    pub fn request(&mut self, receiver: u16, payload: &[u64]) -> Regs {
+        let mut regs = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), u64::from(receiver)]);
+        regs.0[3..3 + payload.len()].copy_from_slice(payload);
+        self.call_with(regs)
+    }
+
+    /// FFA_RUN of the normal world.
+    pub fn resume(&mut self, partition: u16, vcpu: u16) -> Regs {
+        self.call(&[u64::from(function::RUN), u64::from(partition) << 16 | u64::from(vcpu)])
+    }
+
+    /// A secure interrupt while the normal world runs.
+    pub fn secure_interrupt(&mut self, interrupt: u32) {
+        self.raise(interrupt);
+        let answer = self.call(&[u64::from(function::INTERRUPT)]);
+        assert_eq!(answer, Regs::new(&[u64::from(function::NORMAL_WORLD_RESUME)]));
+    }
+
+    /// Makes a secure interrupt pending: the next to be acknowledged.
+    pub fn raise(&self, interrupt: u32) {
+        self.world().pending.push_back(interrupt);
+    }
+
+    /// A core comes up.
+    pub fn core_on(&mut self) {
+        self.spmc.core_on(&mut self.machine);
+    }
+
+    /// The SPMD says that the core goes off; returns the PSCI status.
+    pub fn core_off(&mut self) -> u64 {
+        let answer = self.call(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), 0xffff_8000, 0x8000_0000, 0x8400_0002]);
+        assert_eq!(answer.0[..3], [u64::from(function::MSG_SEND_DIRECT_RESP_32), 0x8000_ffff, 0x8000_0002]);
+        answer.0[3]
+    }
+
+    /// Gives the normal world its first page for RX and its second for TX.
+    pub fn map_buffers(&mut self) {
+        let map = [u64::from(function::RXTX_MAP_64), NORMAL_MEMORY + PAGE, NORMAL_MEMORY, 1];
+        assert_eq!(self.call(&map), Regs::success(&[]));
+    }
+
+    /// Bytes of the normal world's RX buffer as [`Self::map_buffers`] placed it.
+    pub fn rx<const N: usize>(&mut self, offset: u64) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.machine.read(Address { pa: NORMAL_MEMORY + offset, secure: false }, &mut bytes).expect("RX is memory");
+        bytes
+    }
+}
+
+/// What an FFA_ERROR looks like.
+pub fn error(status: Status) -> Regs {
+    Regs::error(status)
+}
