@@ -53,10 +53,10 @@ impl AddressRange {
         self.base.is_multiple_of(granule) && self.size.is_multiple_of(granule)
     }
 
-    /// Whether a byte is in both.
+    /// Whether a byte is in both; an empty range has none.
     #[must_use]
     pub const fn overlaps(&self, other: &Self) -> bool {
-        self.base < other.end() && other.base < self.end()
+        !self.is_empty() && !other.is_empty() && self.base < other.end() && other.base < self.end()
     }
 
     /// Whether all of `other` is in this range.
