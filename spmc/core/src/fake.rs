@@ -16,7 +16,7 @@ use crate::{MAX_CORES, MAX_PARTITIONS, PartitionConfig, PartitionIndex};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
 use std::boxed::Box;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::string::{String, ToString};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -101,6 +101,10 @@ pub struct World {
     pub time_is_up: bool,
     /// No page is left for tables.
     pub tables_spent: bool,
+    /// Changes of holdings until one fails half-way for want of a table.
+    pub changes_left: Option<u64>,
+    /// Pages that translations may still lead a holder to, with or without a holding.
+    reachable: BTreeSet<(u8, u64)>,
     /// What happened, oldest first.
     pub events: Vec<Event>,
 }
@@ -253,8 +257,39 @@ impl World {
             let page = page + n * PAGE;
             self.memory.insert((secure, page), std::vec![0; PAGE as usize]);
             let holding = Holding { state: PageState::Owned, permissions, secure, memory_type: MemoryType::Normal };
-            self.holdings.insert((key(owner), page), holding);
+            self.hold((key(owner), page), Some(holding));
         }
+    }
+
+    fn hold(&mut self, place: (u8, u64), holding: Option<Holding>) {
+        match holding {
+            Some(holding) => drop(self.holdings.insert(place, holding)),
+            None => drop(self.holdings.remove(&place)),
+        }
+        // Access that is given works at once; that which is taken is gone after a flush.
+        if self.allows(place) {
+            self.reachable.insert(place);
+        }
+    }
+
+    fn allows(&self, place: (u8, u64)) -> bool {
+        self.holdings.get(&place).is_some_and(|holding| holding.state != PageState::Lent)
+    }
+
+    /// All holdings, by holder and page; the normal world comes last.
+    pub fn holdings(&self) -> &BTreeMap<(u8, u64), Holding> {
+        &self.holdings
+    }
+
+    /// Checks that no translation leads where the tables do not.
+    pub fn assert_flushed(&self) {
+        let stale: Vec<_> = self.reachable.iter().filter(|place| !self.allows(**place)).collect();
+        assert!(stale.is_empty(), "access outlives its holding: {stale:x?}");
+    }
+
+    /// Makes the bus refuse a page.
+    pub fn remove_memory(&mut self, page: u64, secure: bool) {
+        self.memory.remove(&(secure, page));
     }
 
     /// Changes what `owner` has at `page`.
@@ -292,18 +327,27 @@ impl PageTables for Fake {
 
     fn set_holding(&mut self, owner: Owner, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {
         let mut world = self.world();
-        for n in 0..pages {
-            let place = (key(owner), page + n * PAGE);
-            match holding {
-                Some(_) if world.tables_spent && !world.holdings.contains_key(&place) => return Err(OutOfMemory),
-                Some(holding) => drop(world.holdings.insert(place, holding)),
-                None => drop(world.holdings.remove(&place)),
-            }
+        let fails = holding.is_some() && world.changes_left == Some(0);
+        if holding.is_some() {
+            world.changes_left = world.changes_left.and_then(|left| left.checked_sub(1));
         }
-        Ok(())
+        for n in 0..if fails { pages / 2 } else { pages } {
+            let place = (key(owner), page + n * PAGE);
+            if holding.is_some() && world.tables_spent && !world.holdings.contains_key(&place) {
+                return Err(OutOfMemory);
+            }
+            world.hold(place, holding);
+        }
+        if fails { Err(OutOfMemory) } else { Ok(()) }
     }
 
-    fn flush(&mut self, _owner: Owner) {}
+    fn flush(&mut self, owner: Owner) {
+        let mut world = self.world();
+        let world = &mut *world;
+        let holdings = &world.holdings;
+        let allowed = |place| holdings.get(place).is_some_and(|holding: &Holding| holding.state != PageState::Lent);
+        world.reachable.retain(|place| place.0 != key(owner) || allowed(place));
+    }
 
     fn zero(&mut self, start: Address, pages: u64) -> Result<(), AccessFault> {
         for n in 0..pages {

@@ -3,7 +3,7 @@
 
 use crate::machine::Machine;
 use crate::messaging::{Next, deliver, vcpu_on};
-use crate::partition::{MAX_INTERRUPTS, NormalWorldInterrupts, PartitionConfig};
+use crate::partition::{MAX_INTERRUPTS, NormalWorldInterrupts, Partition, PartitionConfig};
 use crate::spmc::Spmc;
 use crate::vcpu::{Caller, Model, RunState, VcpuId};
 use bulkhead_ffa::{Regs, function};
@@ -261,6 +261,39 @@ impl Spmc {
         let id = self.take_message(machine, vcpu);
         deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::INTERRUPT), 0, u64::from(id)]));
         Some(Next::Resume(vcpu))
+    }
+
+    /// Remembers that `vcpu`, which waits as of now, has left a physical interrupt unhandled: it came while the vCPU had
+    /// interrupts masked, or while it ran on another core. Checked after the state is published, and an interrupt is posted
+    /// before the state is looked at, so one of the two cores sees it. One chance for each conversation.
+    pub(crate) fn note_left_interrupt<M: Machine>(&self, machine: &M, vcpu: VcpuId, model: Model) {
+        let (partition, _) = self.vcpu(vcpu);
+        if model != Model::SecureInterrupt && self.has_physical(partition, vcpu.index) {
+            self.left_interrupts.fetch_or(1 << machine.core(), Ordering::Relaxed);
+        }
+    }
+
+    fn has_physical(&self, partition: &Partition, index: u8) -> bool {
+        let interrupts = &partition.interrupts[usize::from(index)];
+        let s_el0 = partition.config().is_some_and(|config| config.s_el0);
+        let ready = if s_el0 { interrupts.pending.load(Ordering::Acquire) } else { interrupts.ready() };
+        ready >> FIRST_PHYSICAL != 0
+    }
+
+    /// Before the core goes to the normal world: enters waiting vCPUs that have left interrupts unhandled, each once.
+    pub(crate) fn serve_left_interrupts<M: Machine>(&self, machine: &mut M) {
+        let mine = 1 << machine.core();
+        if self.left_interrupts.load(Ordering::Relaxed) & mine == 0 {
+            return;
+        }
+        for (index, partition, config) in self.partitions() {
+            let vcpu = VcpuId { partition: index, index: vcpu_on(config, machine.core()) };
+            if self.has_physical(partition, vcpu.index) && self.enter_for_interrupt(machine, vcpu, Caller::InterruptedNormalWorld) {
+                self.run_to_end(machine, vcpu);
+            }
+        }
+        // Only now: what was left while they were served had its chance.
+        self.left_interrupts.fetch_and(!mine, Ordering::Relaxed);
     }
 
     /// Posts NPI to a vCPU of a partition that has notifications.

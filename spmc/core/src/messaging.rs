@@ -145,6 +145,15 @@ impl Spmc {
 
     /// Runs `vcpu`, and whatever its calls lead to, until the chain ends. `vcpu` is claimed and its registers are set.
     pub(crate) fn run_chain<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Regs {
+        let reply = self.run_to_end(machine, vcpu);
+        self.serve_left_interrupts(machine);
+        self.raise_delayed_schedule_receiver(machine);
+        machine.leave_to_normal_world();
+        reply
+    }
+
+    /// The loop of [`Self::run_chain`]; partition state may be left in this core's registers.
+    pub(crate) fn run_to_end<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Regs {
         let mut current = vcpu;
         let mut held = false;
         loop {
@@ -171,8 +180,6 @@ impl Spmc {
                     if held {
                         machine.mask_normal_world_interrupts(false);
                     }
-                    self.raise_delayed_schedule_receiver(machine);
-                    machine.leave_to_normal_world();
                     return reply;
                 }
             }
@@ -245,8 +252,7 @@ impl Spmc {
         if let Some(next) = self.pending_interrupt_message(machine, vcpu) {
             return Ok(next);
         }
-        machine.park(vcpu);
-        state.publish(RunState::Waiting);
+        self.rest(machine, vcpu);
         Ok(match caller {
             Caller::Boot | Caller::Framework => Next::Done(Regs::success(&[])),
             Caller::NormalWorld(_) => Next::Done(Regs::new(&[u64::from(function::MSG_WAIT), 0])),
@@ -257,6 +263,15 @@ impl Spmc {
                 self.answer_partition(machine, caller, function::RUN, wait)
             }
         })
+    }
+
+    /// The vCPU's conversation has ended: it waits for the next one.
+    fn rest<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
+        let (_, state) = self.vcpu(vcpu);
+        let model = state.model();
+        machine.park(vcpu);
+        state.publish(RunState::Waiting);
+        self.note_left_interrupt(machine, vcpu, model);
     }
 
     /// A vCPU that this core took off for something else, and now goes on with.
@@ -305,8 +320,7 @@ impl Spmc {
         if framework {
             // The response's content is the lifecycle module's to judge.
             let reply = message(&call.regs);
-            machine.park(vcpu);
-            state.publish(RunState::Waiting);
+            self.rest(machine, vcpu);
             return Ok(Next::Done(reply));
         }
         if expected != model {
@@ -324,8 +338,7 @@ impl Spmc {
         let (_, state) = self.vcpu(vcpu);
         let caller = state.caller();
         self.end_managed_exit(vcpu);
-        machine.park(vcpu);
-        state.publish(RunState::Waiting);
+        self.rest(machine, vcpu);
         match caller {
             Caller::Partition(caller) => self.answer_partition(machine, caller, 0, reply),
             _ => Next::Done(reply),
@@ -345,8 +358,7 @@ impl Spmc {
                 Ok(self.finish(machine, vcpu, reply))
             }
             Model::Framework => {
-                machine.park(vcpu);
-                state.publish(RunState::Waiting);
+                self.rest(machine, vcpu);
                 Ok(Next::Done(Regs::error(Status::Denied)))
             }
             _ => Err(Status::Denied),

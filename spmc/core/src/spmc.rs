@@ -28,6 +28,8 @@ pub struct Spmc {
     pub(crate) consoles: Mutex<crate::console::Consoles>,
     /// Cores on which a partition has set a notification and delayed the schedule receiver interrupt, a bit for each.
     pub(crate) delayed_schedule_receiver: AtomicU8,
+    /// Cores on which a vCPU went to wait though an interrupt is pending for it, a bit for each.
+    pub(crate) left_interrupts: AtomicU8,
     /// Partition indices in boot order, one byte each from bit 0.
     boot_order: AtomicU64,
 }
@@ -44,6 +46,7 @@ impl Spmc {
             memory: Mutex::new(memory::MemoryManager::new()),
             consoles: Mutex::new(crate::console::Consoles::new()),
             delayed_schedule_receiver: AtomicU8::new(0),
+            left_interrupts: AtomicU8::new(0),
             boot_order: AtomicU64::new(0x0706_0504_0302_0100),
         }
     }
