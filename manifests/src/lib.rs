@@ -44,4 +44,4 @@ pub use package::{Extent, Package, PackageKind};
 pub use partition::PartitionManifest;
 pub use range::{AddressRange, PAGE_SIZE};
 pub use spmc::SpmcManifest;
-pub use system::{LoadedPartition, Platform, Reserved, check_partition, check_system};
+pub use system::{LoadedPartition, Platform, Reserved, check_partition, check_spmc, check_system};

@@ -7,7 +7,7 @@ use crate::load_table::{LoadTable, check_load_table};
 use crate::package::Package;
 use crate::partition::PartitionManifest;
 use crate::spmc::{MAX_PARTITIONS, SpmcManifest};
-use crate::system::{LoadedPartition, Platform, check_partition};
+use crate::system::{LoadedPartition, Platform, check_partition, check_spmc};
 use arrayvec::ArrayVec;
 
 /// A partition package, and where BL2 will put it.
@@ -40,6 +40,9 @@ pub fn lint(files: &SystemFiles<'_>, platform: &Platform<'_>, report: &mut dyn F
     }
     if let Err(error) = spmc.parse_into(files.spmc) {
         return report(&error);
+    }
+    if let Err(error) = check_spmc(&spmc, platform) {
+        report(&error);
     }
     let mut read = ArrayVec::<_, MAX_PARTITIONS>::new();
     for vm in &spmc.partitions {

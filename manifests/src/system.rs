@@ -49,9 +49,29 @@ pub struct LoadedPartition<'a> {
     pub package: &'a Package,
 }
 
-/// Checks `partitions` against each other, the platform's memory as `spmc` describes it, and what is reserved: each one
-/// against those before it, by [`check_partition`].
+/// Checks what the SPMC manifest says of memory, against itself and what is reserved. This comes before the packages are
+/// looked at: until then nobody knows that they are not in the SPMC's own memory.
+pub fn check_spmc(spmc: &SpmcManifest, platform: &Platform<'_>) -> Result<(), ManifestError> {
+    for (index, vm) in spmc.partitions.iter().enumerate() {
+        let memory = vm.memory();
+        let error = |expected| Err(ManifestError { subject: Subject::Spmc, path: vm.path(), property: "mem_size", found: Found::Range(memory), expected });
+        clear_of_reserved(platform, &memory).or_else(error)?;
+        inside(spmc, MemoryKind::Secure, &memory).or_else(error)?;
+        if let Some(other) = spmc.partitions.iter().take(index).find(|other| other.memory().overlaps(&memory)) {
+            return error(Expected::ClearOf(other.subject(), Name::EMPTY, other.memory()));
+        }
+    }
+    for range in spmc.memory_of(MemoryKind::NonSecure) {
+        if let Err(expected) = clear_of_reserved(platform, &range) {
+            return Err(ManifestError { subject: Subject::Spmc, path: NodePath::ROOT, property: "ns-memory", found: Found::Range(range), expected });
+        }
+    }
+    Ok(())
+}
+
+/// Checks the SPMC manifest by [`check_spmc`] and `partitions` by [`check_partition`], each one against those before it.
 pub fn check_system(spmc: &SpmcManifest, partitions: &[LoadedPartition<'_>], platform: &Platform<'_>) -> Result<(), ManifestError> {
+    check_spmc(spmc, platform)?;
     let mut accepted: &[LoadedPartition<'_>] = &[];
     for (index, candidate) in partitions.iter().enumerate() {
         check_partition(spmc, accepted, candidate, platform)?;
@@ -60,8 +80,8 @@ pub fn check_system(spmc: &SpmcManifest, partitions: &[LoadedPartition<'_>], pla
     Ok(())
 }
 
-/// Checks `candidate` on its own and against those that are `accepted` already. A boot that keeps going without a
-/// partition adds them one by one.
+/// Checks `candidate` on its own, against the platform's memory as `spmc` describes it and what is reserved, and against
+/// those that are `accepted` already. A boot that keeps going without a partition adds them one by one.
 pub fn check_partition(
     spmc: &SpmcManifest,
     accepted: &[LoadedPartition<'_>],
@@ -70,7 +90,6 @@ pub fn check_partition(
 ) -> Result<(), ManifestError> {
     let check = Check { spmc, accepted, it: *candidate, platform };
     check.identity()?;
-    check.own_memory()?;
     check.image()?;
     check.execution_contexts()?;
     check.boot_order()?;
@@ -107,25 +126,6 @@ impl<'a> Check<'a> {
             Some(vm) => Err(self.error(NodePath::ROOT, "auxiliary-id", Found::Hex(auxiliary.0.into()), Expected::UniqueAmong(vm.subject(), Name::EMPTY))),
             None => Ok(()),
         }
-    }
-
-    /// `load_address` and `mem_size` of the `vmN` node.
-    fn own_memory(&self) -> Result<(), ManifestError> {
-        let memory = self.it.vm.memory();
-        let error = |expected| Err(self.vm_error("mem_size", Found::Range(memory), expected));
-        self.clear_of_reserved(&memory).or_else(error)?;
-        self.inside(MemoryKind::Secure, &memory).or_else(error)?;
-        for other in self.accepted {
-            if other.vm.memory().overlaps(&memory) {
-                return error(Expected::ClearOf(other.vm.subject(), Name::EMPTY, other.vm.memory()));
-            }
-            for (region, range) in secure_regions(other) {
-                if range.overlaps(&memory) {
-                    return error(Expected::ClearOf(other.vm.subject(), region.name, range));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The package, and what the partition's manifest says of where it lies.
@@ -191,9 +191,9 @@ impl<'a> Check<'a> {
             return Err(self.error(path, property, Found::Hex(region.size), Expected::Text("an end inside 64 bits of address")));
         };
         let error = |expected| Err(self.error(path, property, Found::Range(range), expected));
-        self.clear_of_reserved(&range).or_else(error)?;
+        clear_of_reserved(self.platform, &range).or_else(error)?;
         let kind = if region.attributes.non_secure() { MemoryKind::NonSecure } else { MemoryKind::Secure };
-        self.inside(kind, &range).or_else(error)?;
+        inside(self.spmc, kind, &range).or_else(error)?;
         let package = AddressRange::new(load_address, self.it.package.size as u64).unwrap_or_default();
         if package.overlaps(&range) {
             return error(Expected::ClearOfReserved("the partition's own package", package));
@@ -223,9 +223,9 @@ impl<'a> Check<'a> {
     fn device_region(&self, index: usize, region: &DeviceRegion) -> Result<(), ManifestError> {
         let path = region_path("device-regions", region.name);
         let error = |expected| Err(self.error(path, "base-address", Found::Range(region.range), expected));
-        self.clear_of_reserved(&region.range).or_else(error)?;
+        clear_of_reserved(self.platform, &region.range).or_else(error)?;
         let kind = if region.attributes.non_secure() { MemoryKind::NonSecureDevice } else { MemoryKind::SecureDevice };
-        self.inside(kind, &region.range).or_else(error)?;
+        inside(self.spmc, kind, &region.range).or_else(error)?;
         if let Some(before) = self.it.manifest.device_regions.iter().take(index).find(|before| before.range.overlaps(&region.range)) {
             return error(Expected::ClearOf(self.it.vm.subject(), before.name, before.range));
         }
@@ -270,30 +270,6 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn clear_of_reserved(&self, range: &AddressRange) -> Result<(), Expected> {
-        match self.platform.reserved.iter().find(|reserved| reserved.range.overlaps(range)) {
-            Some(reserved) => Err(Expected::ClearOfReserved(reserved.name, reserved.range)),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether `range` lies in one of the platform's ranges of this kind; what is expected where it does not.
-    fn inside(&self, kind: MemoryKind, range: &AddressRange) -> Result<(), Expected> {
-        let mut ranges = self.spmc.memory_of(kind);
-        let Some(first) = ranges.next() else {
-            return match self.spmc.memory.iter().find(|other| other.range.overlaps(range)) {
-                Some(other) => Err(Expected::ClearOf(Subject::Spmc, other.kind.name(), other.range)),
-                None => Ok(()),
-            };
-        };
-        if first.contains(range) || ranges.any(|other| other.contains(range)) {
-            return Ok(());
-        }
-        // The range that it sticks out of, or the first one.
-        let near = self.spmc.memory_of(kind).find(|other| other.overlaps(range)).unwrap_or(first);
-        Err(Expected::Inside(near, kind.description()))
-    }
-
     fn error(&self, path: NodePath, property: &'static str, found: Found, expected: Expected) -> ManifestError {
         ManifestError { subject: self.it.vm.subject(), path, property, found, expected }
     }
@@ -308,7 +284,32 @@ impl<'a> Check<'a> {
     }
 }
 
-/// The secure memory regions of a partition outside its own memory and inside.
+/// What is expected of a range that overlaps a reserved one.
+fn clear_of_reserved(platform: &Platform<'_>, range: &AddressRange) -> Result<(), Expected> {
+    match platform.reserved.iter().find(|reserved| reserved.range.overlaps(range)) {
+        Some(reserved) => Err(Expected::ClearOfReserved(reserved.name, reserved.range)),
+        None => Ok(()),
+    }
+}
+
+/// Whether `range` lies in one of the platform's ranges of this kind; what is expected where it does not.
+fn inside(spmc: &SpmcManifest, kind: MemoryKind, range: &AddressRange) -> Result<(), Expected> {
+    let mut ranges = spmc.memory_of(kind);
+    let Some(first) = ranges.next() else {
+        return match spmc.memory.iter().find(|other| other.range.overlaps(range)) {
+            Some(other) => Err(Expected::ClearOf(Subject::Spmc, other.kind.name(), other.range)),
+            None => Ok(()),
+        };
+    };
+    if first.contains(range) || ranges.any(|other| other.contains(range)) {
+        return Ok(());
+    }
+    // The range that it sticks out of, or the first one.
+    let near = spmc.memory_of(kind).find(|other| other.overlaps(range)).unwrap_or(first);
+    Err(Expected::Inside(near, kind.description()))
+}
+
+/// The secure memory regions of a partition, inside its own memory and outside.
 fn secure_regions<'a>(partition: &LoadedPartition<'a>) -> impl Iterator<Item = (&'a MemoryRegion, AddressRange)> + use<'a> {
     let LoadedPartition { vm, manifest, .. } = *partition;
     manifest.memory_regions.iter().filter(|region| !region.attributes.non_secure()).filter_map(|region| Some((region, region.range(vm.load_address)?)))

@@ -72,6 +72,9 @@ unfit! {
         "partition vm1 (op-tee): /: id = 0x8002: expected 0x8001 (from the number of its vmN node; that number itself will do, too)";
     auxiliary_id_of_another_partition: stmm "id = <0x8002>;" => "id = <0x8002>; auxiliary-id = <0x8001>;";
         "partition vm2 (stmm): /: auxiliary-id = 0x8001: expected one that partition vm1 (op-tee) does not have";
+    normal_world_memory_over_bulkhead: spmc "device_type = \"memory\";\n\t\treg = <0x0 0x0e000000 0x01000000>" => "device_type = \"memory\";\n\t\treg = <0x0 0x0e200000 0x00e00000>",
+        spmc "<0x0 0x40000000 0xc0000000>" => "<0x0 0x0e000000 0x00200000>, <0x0 0x40000000 0xc0000000>";
+        "SPMC manifest: /: ns-memory = 0xe000000..=0xe1fffff: expected no overlap with TF-A, 0xe000000..=0xe0fffff";
     region_in_bulkhead: stmm "<0x0 0x0e328000>" => "<0x0 0x0e128000>";
         "partition vm2 (stmm): /memory-regions/rx-tx-buffers: base-address = 0xe128000..=0xe12ffff: expected no overlap with Bulkhead, 0xe100000..=0xe1fffff";
     memory_outside_secure_memory: spmc "load_address = <0x0e600000>;\n\t\t\tmem_size = <0x00900000>" => "load_address = <0x0e600000>;\n\t\t\tmem_size = <0x00b00000>";
@@ -164,13 +167,13 @@ fn image_that_reaches_into_a_region() {
 fn number_of_the_node_serves_as_id() {
     let mut system = System::real();
     system.optee = edit(&system.optee, "id = <0x8001>", "id = <1>");
-    assert_eq!(system.problems(), [""; 0]);
+    assert_eq!(system.problems(), ["SPMC manifest: /hypervisor/vm2: mem_size = 0xe080000..=0xe47ffff: expected no overlap with TF-A, 0xe000000..=0xe0fffff; partition vm2 (stmm): /: load-address = 0xe200000: expected 0xe080000 (load_address of its vmN node); TB_FW_CONFIG: /secure-partitions/stmm: load-address = 0xe200000: expected 0xe080000 (load_address of its vmN node)"; 0]);
 }
 
 #[test]
 fn devices_that_nobody_has_exclusively_may_be_shared() {
     let mut system = System::real();
-    system.stmm = edit(&system.stmm, "exclusive-access;", "");
+    system.stmm = edit(&system.stmm, "exclusive-access;", "SPMC manifest: /hypervisor/vm2: mem_size = 0xe080000..=0xe47ffff: expected no overlap with TF-A, 0xe000000..=0xe0fffff; partition vm2 (stmm): /: load-address = 0xe200000: expected 0xe080000 (load_address of its vmN node); TB_FW_CONFIG: /secure-partitions/stmm: load-address = 0xe200000: expected 0xe080000 (load_address of its vmN node)");
     system.stmm = edit(&system.stmm, "base-address = <0x0 0x03f00000>;\n\t\t\tpages-count = <0xc0>", "base-address = <0x0 0x09040000>;\n\t\t\tpages-count = <1>");
     assert_eq!(system.problems(), [""; 0]);
 }
