@@ -345,7 +345,7 @@ impl PageTables for Fake {
         let mut world = self.world();
         let world = &mut *world;
         let holdings = &world.holdings;
-        let allowed = |place| holdings.get(place).is_some_and(|holding: &Holding| holding.state != PageState::Lent);
+        let allowed = |place: &(u8, u64)| holdings.get(place).is_some_and(|holding: &Holding| holding.state != PageState::Lent);
         world.reachable.retain(|place| place.0 != key(owner) || allowed(place));
     }
 

@@ -8,17 +8,19 @@ mod layout;
 mod pool;
 mod retrieve;
 mod send;
+mod transaction;
+#[cfg(test)]
+mod tests;
 
-use crate::MAX_PARTITIONS;
 use crate::machine::{AccessFault, Address, Machine, Permissions};
-use crate::tables::PAGE;
-use bulkhead_ffa::descriptor::range;
 use bulkhead_ffa::{EndpointId, Status, Version};
 use layout::Relinquish;
-use ledger::{Joined, Run, Terms};
-use pool::{Chain, Link, Pool};
+use ledger::{Joined, Run};
+use pool::{Link, Pool};
 pub(crate) use retrieve::Reply;
 pub(crate) use send::{Progress, Sending};
+pub(crate) use transaction::Kind;
+use transaction::{BORROWERS, Borrower, FLAG_TIME_SLICE, FLAG_ZERO, RANGES, Range, State, TRANSACTIONS, Transaction, Transfer, lender_of, quota, slots};
 
 /// Who holds memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,184 +114,7 @@ const MAX_PAGES: u32 = 0x4000;
 /// Bytes of a transaction descriptor, at the most.
 const MAX_DESCRIPTOR: u32 = 0x1_0000;
 
-/// What one lender may have at a time, so that a greedy one starves only itself.
-#[derive(Clone, Copy, Debug)]
-struct Quota {
-    transactions: usize,
-    ranges: usize,
-    borrowers: usize,
-}
-
-/// Linux keeps a transaction for each buffer that it shares with OP-TEE, of scattered pages.
-const NORMAL_WORLD: Quota = Quota { transactions: 128, ranges: 2560, borrowers: 192 };
-const PARTITION: Quota = Quota { transactions: 16, ranges: 64, borrowers: 24 };
-const TRANSACTIONS: usize = NORMAL_WORLD.transactions + MAX_PARTITIONS * PARTITION.transactions;
-const RANGES: usize = NORMAL_WORLD.ranges + MAX_PARTITIONS * PARTITION.ranges;
-const BORROWERS: usize = NORMAL_WORLD.borrowers + MAX_PARTITIONS * PARTITION.borrowers;
-
 const _: () = assert!(size_of::<MemoryManager>() < 0x1_0000);
-
-/// What the sender does with its memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// FFA_MEM_SHARE.
-    #[default]
-    Share,
-    /// FFA_MEM_LEND.
-    Lend,
-    /// FFA_MEM_DONATE.
-    Donate,
-}
-
-impl Kind {
-    /// Bits 4..3 of the flags of a descriptor.
-    const fn flags(self) -> u32 {
-        match self {
-            Self::Share => 1 << 3,
-            Self::Lend => 2 << 3,
-            Self::Donate => 3 << 3,
-        }
-    }
-}
-
-/// How far a transaction is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    /// Fragments of its descriptor are missing; the memory is not touched yet.
-    #[default]
-    Sending,
-    /// Borrowers may retrieve it.
-    Live,
-    /// The new owner has it. Kept until the lender needs the place: to go on sending the description, and to tell the
-    /// lender what became of the handle.
-    Donated,
-    /// Its lender failed while borrowers had access: ends when the last of them gives it up.
-    Orphaned,
-}
-
-/// A description that is being sent to someone in fragments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Transfer {
-    /// Offset of the first range in the description; zero when nothing is left to send.
-    base: u16,
-    /// Ranges that were sent.
-    ranges: u16,
-}
-
-impl Transfer {
-    const NONE: Self = Self { base: 0, ranges: 0 };
-
-    fn offset(self) -> u32 {
-        u32::from(self.base) + u32::from(self.ranges) * range::SIZE as u32
-    }
-}
-
-/// One transaction; free while its handle is zero.
-#[derive(Clone, Copy)]
-struct Transaction {
-    handle: u64,
-    tag: u64,
-    ranges: Chain,
-    borrowers: Chain,
-    /// Pages in `ranges`.
-    pages: u32,
-    /// Pages that the descriptor promised.
-    pages_promised: u32,
-    /// Ranges that the descriptor promised.
-    ranges_promised: u32,
-    /// Bytes of the descriptor that were received.
-    received: u32,
-    attributes: u16,
-    sender: EndpointId,
-    kind: Kind,
-    state: State,
-    terms: Terms,
-    /// Its access descriptors had implementation-defined words.
-    wide: bool,
-    /// The lender wanted the memory zeroed.
-    zeroed: bool,
-    /// To be zeroed when nobody has access any more.
-    zero_after: bool,
-    /// For the normal world's hypervisor, which may ask for the description.
-    transfer: Transfer,
-}
-
-impl Transaction {
-    const FREE: Self = Self {
-        handle: 0,
-        tag: 0,
-        ranges: Chain::EMPTY,
-        borrowers: Chain::EMPTY,
-        pages: 0,
-        pages_promised: 0,
-        ranges_promised: 0,
-        received: 0,
-        attributes: 0,
-        sender: EndpointId::HYPERVISOR,
-        kind: Kind::Share,
-        state: State::Sending,
-        terms: Terms { write: false, execute: false, secure: false },
-        wide: false,
-        zeroed: false,
-        zero_after: false,
-        transfer: Transfer::NONE,
-    };
-
-    /// How the lender holds the pages meanwhile.
-    fn lender_state(&self) -> PageState {
-        if self.kind == Kind::Share { PageState::Shared } else { PageState::Lent }
-    }
-}
-
-/// One borrower of a transaction.
-#[derive(Clone, Copy)]
-struct Borrower {
-    id: EndpointId,
-    partition: u8,
-    /// Permissions that the lender gave it, as in its access descriptor.
-    permissions: u8,
-    retrieved: bool,
-    /// It retrieved the memory for reading only.
-    read_only: bool,
-    /// It asked for zeroes when it gives the memory up.
-    zero_after: bool,
-    implementation_defined: [u8; 16],
-    transfer: Transfer,
-}
-
-impl Borrower {
-    const BLANK: Self = Self {
-        id: EndpointId::HYPERVISOR,
-        partition: 0,
-        permissions: 0,
-        retrieved: false,
-        read_only: false,
-        zero_after: false,
-        implementation_defined: [0; 16],
-        transfer: Transfer::NONE,
-    };
-}
-
-/// A range in 6 bytes: page number (so addresses below 2^44) and page count (at most [`MAX_PAGES`]).
-#[derive(Clone, Copy)]
-struct Range {
-    page: [u16; 2],
-    count: u16,
-}
-
-impl Range {
-    const BLANK: Self = Self { page: [0; 2], count: 0 };
-
-    fn new(run: Run) -> Option<Self> {
-        let page = u32::try_from(run.start / PAGE).ok()?;
-        Some(Self { page: [page as u16, (page >> 16) as u16], count: u16::try_from(run.pages).ok()? })
-    }
-
-    fn run(self) -> Run {
-        let page = u64::from(self.page[0]) | u64::from(self.page[1]) << 16;
-        Run { start: page * PAGE, pages: u64::from(self.count) }
-    }
-}
 
 /// An endpoint that makes a memory call.
 #[derive(Clone, Copy, Debug)]
@@ -529,36 +354,5 @@ impl MemoryManager {
 impl Default for MemoryManager {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Flags, bit 0: fill with zeroes.
-const FLAG_ZERO: u32 = 1 << 0;
-/// Flags, bit 1: the operation may be done in time slices. Accepted and not used: the work of a call is bounded.
-const FLAG_TIME_SLICE: u32 = 1 << 1;
-
-const fn quota(lender: Owner) -> Quota {
-    match lender {
-        Owner::NormalWorld => NORMAL_WORLD,
-        Owner::Partition(_) => PARTITION,
-    }
-}
-
-/// The places of a lender's transactions.
-fn slots(lender: Owner) -> core::ops::Range<usize> {
-    match lender {
-        Owner::NormalWorld => 0..NORMAL_WORLD.transactions,
-        Owner::Partition(n) => {
-            let first = NORMAL_WORLD.transactions + usize::from(n) % MAX_PARTITIONS * PARTITION.transactions;
-            first..first + PARTITION.transactions
-        }
-    }
-}
-
-/// The lender whose transaction is at `slot`.
-fn lender_of(slot: usize) -> Owner {
-    match slot.checked_sub(NORMAL_WORLD.transactions) {
-        None => Owner::NormalWorld,
-        Some(n) => Owner::Partition((n / PARTITION.transactions) as u8),
     }
 }

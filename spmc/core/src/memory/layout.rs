@@ -110,7 +110,7 @@ impl Header {
         header.access_size = u32_at(from, transaction::ACCESS_SIZE)? as usize;
         header.access_offset = u32_at(from, transaction::ACCESS_OFFSET)? as usize;
         let size_known = matches!(header.access_size, access::SIZE_V1_1 | access::SIZE_V1_2);
-        if !size_known || header.access_offset < transaction::SIZE || header.access_offset % 16 != 0 {
+        if !size_known || header.access_offset < transaction::SIZE || !header.access_offset.is_multiple_of(16) {
             return Err(Malformed);
         }
         header.access_offset.checked_add(header.access_size * access_count).ok_or(Malformed)?;

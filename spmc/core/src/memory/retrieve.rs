@@ -4,7 +4,9 @@
 
 use super::layout::{Access, Header, MAX_BORROWERS, default_access_size, header_size, is_v1_0, write_composite, write_range};
 use super::send::{NORMAL_MEMORY, borrowers, check_attributes, data, instruction};
-use super::{Borrower, FLAG_ZERO, Holding, Kind, Link, MemoryManager, MemoryType, Owner, PageState, Party, STAGING, State, Transfer, ledger};
+use super::pool::Link;
+use super::transaction::{Borrower, FLAG_ZERO, FLAGS_KIND, Kind, State, Transfer, lender_of};
+use super::{Holding, MemoryManager, MemoryType, Owner, PageState, Party, STAGING, ledger};
 use crate::machine::{Address, Machine, Permissions};
 use crate::tables::PAGE;
 use arrayvec::ArrayVec;
@@ -13,8 +15,6 @@ use bulkhead_ffa::descriptor::{access, composite, range};
 
 /// Bit 2: the memory is filled with zeroes when the borrower gives it up.
 const FLAG_ZERO_AFTER: u32 = 1 << 2;
-/// Bits 4..3: kind of transaction.
-const FLAGS_KIND: u32 = 3 << 3;
 /// Bits 8..5: alignment that the borrower wants, as a power of two of pages, if bit 9 is set.
 const HINT_SHIFT: u32 = 5;
 const HINT_MASK: u32 = 0xf;
@@ -180,7 +180,7 @@ impl MemoryManager {
             borrower.transfer = transfer;
         }
         if donated {
-            ledger::forget(machine, super::lender_of(slot), self.runs(slot));
+            ledger::forget(machine, lender_of(slot), self.runs(slot));
             self.transactions[slot].state = State::Donated;
             self.drop_lists_of_donated(slot, transfer);
         }
@@ -190,7 +190,7 @@ impl MemoryManager {
     /// FFA_MEM_RETRIEVE_REQ of the normal world's hypervisor: what was sent, and access for nobody.
     fn describe_to_hypervisor<M: Machine>(&mut self, machine: &mut M, caller: Party, slot: usize, to: Address) -> Result<Reply, Status> {
         // It asks about what the normal world sent, before it passes a reclaim on.
-        if super::lender_of(slot) != Owner::NormalWorld {
+        if lender_of(slot) != Owner::NormalWorld {
             return Err(Status::Denied);
         }
         let transaction = &self.transactions[slot];

@@ -5,7 +5,8 @@
 
 use super::layout::{Access, Header, MAX_BORROWERS, parse_composite, parse_range};
 use super::ledger::{Pinned, Run};
-use super::{Borrower, FLAG_TIME_SLICE, FLAG_ZERO, Kind, MAX_DESCRIPTOR, MAX_PAGES, MemoryManager, Owner, Party, State, ledger};
+use super::transaction::{Borrower, FLAG_TIME_SLICE, FLAG_ZERO, FLAGS_KIND, Kind, State, lender_of};
+use super::{MAX_DESCRIPTOR, MAX_PAGES, MemoryManager, Owner, Party, ledger};
 use crate::machine::{Address, Machine};
 use crate::tables::PAGE;
 use arrayvec::ArrayVec;
@@ -139,7 +140,7 @@ impl MemoryManager {
         let bytes = to - from;
         let count = bytes / range::SIZE;
         let left = self.transactions[slot].ranges_promised as usize - self.transactions[slot].ranges.len();
-        if bytes % range::SIZE != 0 || count > left {
+        if !bytes.is_multiple_of(range::SIZE) || count > left {
             return Err(Status::InvalidParameters);
         }
         for n in 0..count {
@@ -161,13 +162,13 @@ impl MemoryManager {
     fn finish_if_complete<M: Machine>(&mut self, machine: &mut M, slot: usize, pinned: &Pinned) -> Result<Progress, Status> {
         let transaction = &self.transactions[slot];
         if transaction.ranges.len() < transaction.ranges_promised as usize {
-            let named = if super::lender_of(slot) == Owner::NormalWorld { transaction.sender } else { EndpointId::HYPERVISOR };
+            let named = if lender_of(slot) == Owner::NormalWorld { transaction.sender } else { EndpointId::HYPERVISOR };
             return Ok(Progress::More(transaction.handle, transaction.received, named));
         }
         if transaction.pages != transaction.pages_promised {
             return Err(Status::InvalidParameters);
         }
-        let (lender, state, zero) = (super::lender_of(slot), transaction.lender_state(), transaction.zeroed);
+        let (lender, state, zero) = (lender_of(slot), transaction.lender_state(), transaction.zeroed);
         let entries = || self.borrowers.iter(transaction.borrowers).map(|(_, b)| b);
         // The new owner's access is for it to say when it retrieves, up to what the old one had.
         let write = zero || entries().any(|b| b.permissions & data::MASK == data::WRITE);
@@ -216,7 +217,7 @@ fn check_header(header: &Header, call: &Sending, entries: &[Access]) -> Result<(
     if header.handle != 0 || entries.is_empty() || call.kind == Kind::Donate && entries.len() != 1 {
         return Err(Status::InvalidParameters);
     }
-    let kind = header.flags & super::Kind::Donate.flags();
+    let kind = header.flags & FLAGS_KIND;
     if header.flags & !(FLAG_ZERO | FLAG_TIME_SLICE) != kind || kind != 0 && kind != call.kind.flags() {
         return Err(Status::InvalidParameters);
     }

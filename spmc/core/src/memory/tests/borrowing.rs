@@ -1,0 +1,1 @@
+//! What borrowers may do with memory that was sent to them.
