@@ -410,6 +410,23 @@ impl PartitionManifest {
         }
     }
 
+    /// Empties it in place: a fresh value would pass through the stack, which the SPMC has little of. The parser sets every
+    /// field that is not named here.
+    pub(crate) fn clear(&mut self) {
+        self.services.clear();
+        self.memory_regions.clear();
+        self.device_regions.clear();
+        self.interrupts.clear();
+        self.device_streams.clear();
+        self.memory_streams.clear();
+        self.messaging = Messaging(0);
+        (self.id, self.auxiliary_id, self.load_address, self.mem_size) = (None, None, None, None);
+        (self.boot_order, self.gp_register, self.boot_info, self.power_messages) = (None, None, None, None);
+        (self.run_time_model, self.rx_tx) = (None, None);
+        (self.vm_messages, self.notifications, self.no_memory_time_slicing) = (VmMessages(0), false, false);
+        self.managed_exit_virq = false;
+    }
+
     /// The interrupts of device region `device`.
     pub fn interrupts_of(&self, device: usize) -> impl Iterator<Item = &Interrupt> {
         self.interrupts.iter().filter(move |i| usize::from(i.device) == device)

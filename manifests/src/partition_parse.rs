@@ -17,7 +17,7 @@ impl PartitionManifest {
     /// Fills this manifest from the device tree that `dtb` begins with; `subject` is whose it is, for messages. What it
     /// held before is gone, also on an error.
     pub fn parse_into(&mut self, dtb: &[u8], subject: Subject) -> Result<(), ManifestError> {
-        *self = Self::new();
+        self.clear();
         let root = Node::root(dtb, subject)?;
         require_binding(root)?;
         self.description = Name::new(root.string("description")?.unwrap_or(""));

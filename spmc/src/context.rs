@@ -27,14 +27,14 @@ macro_rules! el1_registers {
             /// Reads this core's registers.
             pub fn save(&mut self) {
                 let mut i = 0;
-                $(self.0[i] = $crate::read_sysreg!($name); i += 1;)*
+                $(self.0[i] = $crate::sysreg::read_sysreg!($name); i += 1;)*
                 debug_assert_eq!(i, EL1_REGISTERS);
             }
 
             /// Writes this core's registers.
             pub fn load(&self) {
                 let mut i = 0;
-                $($crate::write_sysreg!($name, self.0[i]); i += 1;)*
+                $($crate::sysreg::write_sysreg!($name, self.0[i]); i += 1;)*
                 debug_assert_eq!(i, EL1_REGISTERS);
             }
         }
@@ -43,6 +43,7 @@ macro_rules! el1_registers {
 
 /// The EL1 and EL0 system registers that a partition can change.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub struct El1([u64; EL1_REGISTERS]);
 
 el1_registers! {
@@ -70,14 +71,6 @@ pub enum El1Register {
     Mair = 5,
     /// VBAR_EL1.
     Vbar = 7,
-    /// ELR_EL1.
-    Elr = 14,
-    /// SPSR_EL1.
-    Spsr = 15,
-    /// ESR_EL1.
-    Esr = 16,
-    /// FAR_EL1.
-    Far = 17,
     /// CNTKCTL_EL1.
     Cntkctl = 22,
 }

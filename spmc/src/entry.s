@@ -32,8 +32,13 @@ _start:
     cmp     x0, x1
     b.lo    2b
     bl      core_setup
+    // Boot needs a deeper stack than anything later: it borrows the end of the pool of tables (table_pool.rs).
+    ldr     x0, =__tables_end
+    mov     sp, x0
     mov     x0, x19
     bl      primary_main
+    bl      core_setup
+    bl      primary_serve
     b       .
 
 .global _secondary_start
@@ -233,7 +238,7 @@ vectors:
     lower_vector 2
     lower_vector 3
 
-// The stack may be what broke: report on the core's own emergency stack, the top of the stack region's end part.
+// The stack may be what broke: report on the core's own emergency stack.
 fatal_exception:
     mrs     x17, tpidr_el2
     ldr     x18, =emergency_stacks
@@ -248,6 +253,11 @@ fatal_exception:
     mov     x4, x19
     bl      fatal_report
     b       .
+
+.section .bss
+.balign 16
+emergency_stacks:
+    .skip 8 * 2048
 
 // The vectors of EL1 in S-EL0 partitions: every exception that EL0 takes to EL1 goes on to S-EL2, which reads the
 // EL1 syndrome. One page, executable by EL1 only.

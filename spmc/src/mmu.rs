@@ -1,9 +1,8 @@
 //! S-EL2's own translation regime: an identity map in which every page is either RX, RO, or RW and never executable.
 
-use crate::platform;
-use crate::sysreg::{dsb_ish, isb, tlbi_alle2is};
+use crate::{image, platform};
+use crate::sysreg::{self, dsb_ish, isb, tlbi_alle2is};
 use crate::table_pool::{self, Pool, Quota, Tables};
-use crate::{read_sysreg, write_sysreg};
 use bulkhead_core::tables::{Mapping, Root, VALID};
 use spin::Mutex;
 
@@ -50,27 +49,23 @@ struct OwnTables {
     quota: Quota,
 }
 
-static OWN: Mutex<OwnTables> = Mutex::new(OwnTables { root: None, quota: Quota { used: 0, limit: 24 } });
+impl OwnTables {
+    const fn new() -> Self {
+        Self { root: None, quota: Quota { used: 0, limit: 24 } }
+    }
+}
+
+static OWN: Mutex<OwnTables> = Mutex::new(OwnTables::new());
+
+/// Bytes of a core's stack, and of the hole below it (`linker/spmc.ld`, `entry.s`).
+const STACK: u64 = 12288;
+const GUARD: u64 = 4096;
 
 fn invalidate(_vmid: u16) {
     dsb_ish();
     tlbi_alle2is();
     dsb_ish();
     isb();
-}
-
-unsafe extern "C" {
-    safe static __image_start: u8;
-    safe static __text_end: u8;
-    safe static __rodata_end: u8;
-    safe static __bss_end: u8;
-    safe static __stacks_start: u8;
-    safe static __tables_start: u8;
-    safe static __tables_end: u8;
-}
-
-fn address(symbol: &u8) -> u64 {
-    core::ptr::from_ref(symbol) as u64
 }
 
 fn map_in(pool: &mut Pool, own: &mut OwnTables, start: u64, end: u64, use_: Use) -> Result<(), bulkhead_core::tables::OutOfTables> {
@@ -90,22 +85,40 @@ fn map_in(pool: &mut Pool, own: &mut OwnTables, start: u64, end: u64, use_: Use)
 /// # Errors
 /// The pool is too small: a fault of the build, reported on the console.
 pub fn start(manifest: u64) -> Result<(), bulkhead_core::tables::OutOfTables> {
-    let pool = table_pool::before_mmu();
-    let mut own = OWN.try_lock().ok_or(bulkhead_core::tables::OutOfTables)?;
-    let own = &mut *own;
-    let mut map = |start: u64, end: u64, use_: Use| map_in(pool, own, start, end, use_);
-    map(address(&__image_start), address(&__text_end), Use::Execute)?;
-    map(address(&__text_end), address(&__rodata_end), Use::Read)?;
-    map(address(&__rodata_end), address(&__bss_end), Use::Write)?;
+    // Locks come later: exclusive accesses need the MMU.
+    let mut pool = Pool::at_boot();
+    let mut own = OwnTables::new();
+    let mut map = |start: u64, end: u64, use_: Use| map_in(&mut pool, &mut own, start, end, use_);
+    map(image::start(), image::text_end(), Use::Execute)?;
+    map(image::text_end(), image::rodata_end(), Use::Read)?;
+    map(image::rodata_end(), image::bss_end(), Use::Write)?;
     for core in 0..bulkhead_core::MAX_CORES as u64 {
-        let stack = address(&__stacks_start) + core * (4096 + 12288) + 4096;
-        map(stack, stack + 12288, Use::Write)?;
+        let stack = image::stacks() + core * (GUARD + STACK) + GUARD;
+        map(stack, stack + STACK, Use::Write)?;
     }
-    map(address(&__tables_start), address(&__tables_end), Use::Write)?;
+    let guard = table_pool::boot_guard();
+    map(image::tables_start(), guard, Use::Write)?;
+    map(guard + GUARD, image::tables_end(), Use::Write)?;
     map(platform::UART_BASE as u64, platform::UART_BASE as u64 + 0x1000, Use::Device)?;
     map(platform::GICD_BASE as u64, platform::GICD_BASE as u64 + platform::GIC_SIZE, Use::Device)?;
     map(manifest, manifest + crate::boot::MAX_MANIFEST, Use::Read)?;
     enable_with(own.root);
+    *table_pool::POOL.lock() = pool;
+    let root = own.root;
+    *OWN.lock() = own;
+    if let Some(root) = root {
+        OWN_ROOT.call_once(|| root);
+    }
+    Ok(())
+}
+
+/// Gives the pages of boot's stack to the pool of tables; the boot core is on its own stack by now.
+///
+/// # Errors
+/// No table for the guard page's mapping, which boot made: cannot happen.
+pub fn end_boot() -> Result<(), bulkhead_core::tables::OutOfTables> {
+    map(table_pool::boot_guard(), GUARD, Use::Write)?;
+    table_pool::POOL.lock().take_boot_stack();
     Ok(())
 }
 
@@ -120,19 +133,18 @@ static OWN_ROOT: spin::Once<Root> = spin::Once::new();
 
 fn enable_with(root: Option<Root>) {
     let Some(root) = root else { return };
-    let range = (read_sysreg!("id_aa64mmfr0_el1") & 0xf).min(2);
-    write_sysreg!("mair_el2", MAIR);
+    let range = (sysreg::id_aa64mmfr0_el1::read() & 0xf).min(2);
+    sysreg::mair_el2::write(MAIR);
     // 39-bit addresses, 4 KiB granule, write-back inner-shareable walks; bits 31 and 23 are RES1.
-    write_sysreg!("tcr_el2", 25 | 1 << 8 | 1 << 10 | 3 << 12 | range << 16 | 1 << 23 | 1 << 31);
-    write_sysreg!("ttbr0_el2", root.0);
+    sysreg::tcr_el2::write(25 | 1 << 8 | 1 << 10 | 3 << 12 | range << 16 | 1 << 23 | 1 << 31);
+    sysreg::ttbr0_el2::write(root.0);
     dsb_ish();
     tlbi_alle2is();
     dsb_ish();
     isb();
     // M, C, SA, I, WXN and the RES1 bits.
-    write_sysreg!("sctlr_el2", 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19);
+    sysreg::sctlr_el2::write(0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19);
     isb();
-    OWN_ROOT.call_once(|| root);
 }
 
 /// Adds a range to the map, after boot's first stage.

@@ -2,13 +2,9 @@
 //! memory is shared page by page cannot take the tables of its neighbours.
 #![expect(unsafe_code, reason = "table entries are read and written at their physical addresses")]
 
+use crate::image;
 use bulkhead_core::tables::{PAGE, TableMemory};
 use spin::Mutex;
-
-unsafe extern "C" {
-    static __tables_start: u8;
-    static __tables_end: u8;
-}
 
 /// Pages that the bitmap can describe.
 const MAX_PAGES: usize = 128;
@@ -19,14 +15,39 @@ pub struct Pool {
 }
 
 /// The pool of this image.
-pub static POOL: Mutex<Pool> = Mutex::new(Pool { used: 0 });
+pub static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
-fn start() -> u64 {
-    &raw const __tables_start as u64
+/// Pages at the pool's end that are the boot core's stack until boot is over, and the guard below them.
+const BOOT_STACK_PAGES: usize = 8;
+
+/// The address of the guard page below the stack of boot.
+pub fn boot_guard() -> u64 {
+    image::tables_end() - (BOOT_STACK_PAGES as u64 + 1) * PAGE
+}
+
+impl Pool {
+    /// Nothing taken: for the static.
+    const fn new() -> Self {
+        Self { used: 0 }
+    }
+
+    /// The pool while boot has its stack in it.
+    pub fn at_boot() -> Self {
+        Self { used: boot_pages() }
+    }
+
+    /// Boot has left its stack.
+    pub fn take_boot_stack(&mut self) {
+        self.used &= !boot_pages();
+    }
+}
+
+fn boot_pages() -> u128 {
+    ((1 << (BOOT_STACK_PAGES + 1)) - 1) << (pages() - BOOT_STACK_PAGES - 1)
 }
 
 fn pages() -> usize {
-    ((&raw const __tables_end as u64 - start()) / PAGE) as usize
+    ((image::tables_end() - image::tables_start()) / PAGE) as usize
 }
 
 /// One user's access to the pool.
@@ -58,7 +79,7 @@ impl<'a> Tables<'a> {
 
 fn entry(table: u64, index: usize) -> *mut u64 {
     debug_assert!(index < 512);
-    debug_assert!(table >= start() && table < start() + pages() as u64 * PAGE);
+    debug_assert!(table >= image::tables_start() && table < image::tables_start() + pages() as u64 * PAGE);
     (table as usize + index * 8) as *mut u64
 }
 
@@ -81,7 +102,7 @@ impl TableMemory for Tables<'_> {
         }
         self.pool.used |= 1 << free;
         self.quota.used += 1;
-        let table = start() + free as u64 * PAGE;
+        let table = image::tables_start() + free as u64 * PAGE;
         for index in 0..512 {
             self.write(table, index, 0);
         }
@@ -91,18 +112,11 @@ impl TableMemory for Tables<'_> {
     }
 
     fn free(&mut self, table: u64) {
-        self.pool.used &= !(1 << ((table - start()) / PAGE));
+        self.pool.used &= !(1 << ((table - image::tables_start()) / PAGE));
         self.quota.used -= 1;
     }
 
     fn invalidate(&mut self) {
         (self.invalidate)(self.vmid);
     }
-}
-
-/// The pool before the MMU is on, when locks (exclusive accesses) may not work and no other core runs.
-pub fn before_mmu() -> &'static mut Pool {
-    // SAFETY: called once by the boot core before it turns the MMU on and before any other core runs, so nothing else
-    // holds or takes the lock.
-    unsafe { &mut *POOL.as_mut_ptr() }
 }

@@ -1,0 +1,255 @@
+//! Boot, after the MMU is on: read and judge the manifests, give each partition its memory, and say what was found.
+//!
+//! A wrong manifest or package stops the boot with its message, or, where `bulkhead,keep-going` says so, leaves that
+//! partition out.
+//!
+//! The steps are kept out of line, so that the frame of one is gone from the stack when the next runs.
+
+use crate::boot_info;
+use crate::mmu::{self, Use};
+use crate::system::{FACTS, Facts, MANIFEST, MANIFESTS, PartitionFacts, SPMC};
+use crate::{gic, image, physical, platform, say, stage2};
+use arrayvec::ArrayVec;
+use bulkhead_core::machine::Permissions;
+use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
+use bulkhead_core::partition::{Methods, NormalWorldInterrupts, PartitionConfig, Service};
+use bulkhead_core::tables::PAGE;
+use bulkhead_core::{MAX_CORES, MAX_PARTITIONS};
+use bulkhead_ffa::EndpointId;
+use bulkhead_manifests::partition::{ExceptionLevel, NsInterruptAction, PartitionManifest, PowerMessages, Trigger};
+use bulkhead_manifests::spmc::{MemoryKind, VmNode};
+use bulkhead_manifests::{AddressRange, LoadedPartition, ManifestError, Package, Platform, Reserved, Subject, check_system};
+
+/// Bytes that the SPMC manifest may have: TF-A maps one page for it.
+pub const MAX_MANIFEST: u64 = PAGE;
+
+/// Why the boot stops.
+#[derive(Debug)]
+pub enum BootError {
+    /// A manifest or package is wrong.
+    Manifest(ManifestError),
+    /// There are not enough translation tables for a partition's regions.
+    Tables(&'static str),
+    /// The HOB list that a partition asks for cannot be made.
+    Hob(bulkhead_core::hob::HobError),
+}
+
+impl From<ManifestError> for BootError {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
+}
+
+impl core::fmt::Display for BootError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Manifest(error) => write!(f, "{error}"),
+            Self::Tables(what) => write!(f, "no translation tables left for {what}: give it fewer or better aligned regions"),
+            Self::Hob(error) => write!(f, "HOB list: {error}"),
+        }
+    }
+}
+
+fn tables(what: &'static str) -> impl Fn(OutOfMemory) -> BootError {
+    move |OutOfMemory| BootError::Tables(what)
+}
+
+/// One partition's package, read.
+struct Found<'a> {
+    vm: &'a VmNode,
+    package: Package,
+    /// Where its manifest was parsed to.
+    place: usize,
+}
+
+/// Reads all manifests, builds all address spaces, and adds the partitions to [`SPMC`].
+///
+/// # Errors
+/// The first thing that is wrong.
+#[inline(never)]
+pub fn load(manifest_address: u64) -> Result<(), BootError> {
+    MANIFEST.lock().parse_into(physical::firmware_data(manifest_address, MAX_MANIFEST))?;
+    let manifest = MANIFEST.lock();
+    let mut normal_world = ArrayVec::new();
+    for memory in manifest.memory.iter().filter(|m| m.kind == MemoryKind::NonSecure) {
+        let range = memory.range;
+        mmu::map(range.base(), range.size(), Use::WriteNonSecure).map_err(|_| BootError::Tables("the normal world's RAM"))?;
+        // More ranges than that are of no use to anybody: the rest cannot be shared.
+        let _ = normal_world.try_push(range);
+    }
+    let mut found: ArrayVec<Found<'_>, MAX_PARTITIONS> = ArrayVec::new();
+    for vm in &manifest.partitions {
+        match read_partition(vm, found.len()) {
+            Ok(one) => found.push(one),
+            Err(error) if vm.keep_going => say!("left out: {error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    check(&manifest, &mut found)?;
+    let mut partitions = ArrayVec::new();
+    for one in &found {
+        let parsed = MANIFESTS[one.place].lock();
+        partitions.push(PartitionFacts {
+            name: one.vm.debug_name,
+            number: one.vm.number,
+            memory: one.vm.memory(),
+            boot_register: parsed.gp_register.map_or(0, usize::from),
+        });
+    }
+    FACTS.call_once(|| Facts { partitions, normal_world });
+    for (index, one) in found.iter().enumerate() {
+        // `check` keeps places and indices equal.
+        let parsed = MANIFESTS[index].lock();
+        add(index as u8, one, &parsed)?;
+    }
+    set_boot_order(&found);
+    print_table(&found);
+    Ok(())
+}
+
+/// Maps a partition's memory, reads its package and parses its manifest into `MANIFESTS[place]`.
+#[inline(never)]
+fn read_partition(vm: &VmNode, place: usize) -> Result<Found<'_>, BootError> {
+    let subject = Subject::Partition { number: vm.number, name: vm.debug_name };
+    let memory = vm.memory();
+    mmu::map(memory.base(), memory.size(), Use::Write).map_err(|_| BootError::Tables("a partition's memory"))?;
+    let bytes = physical::firmware_data(memory.base(), memory.size());
+    let package = Package::read(bytes, subject)?;
+    MANIFESTS[place].lock().parse_into(package.manifest.of(bytes), subject)?;
+    Ok(Found { vm, package, place })
+}
+
+/// Judges the whole system; partitions that may be left out are, the others stop the boot.
+#[inline(never)]
+fn check(manifest: &bulkhead_manifests::SpmcManifest, found: &mut ArrayVec<Found<'_>, MAX_PARTITIONS>) -> Result<(), BootError> {
+    let range = |r: core::ops::Range<u64>| AddressRange::new(r.start, r.end - r.start).unwrap_or_default();
+    let reserved = [
+        Reserved { name: "TF-A's memory", range: range(platform::TRUSTED_FIRMWARE) },
+        Reserved { name: "Bulkhead's memory", range: range(platform::OWN_RAM) },
+    ];
+    let platform = Platform { reserved: &reserved, cores: 0 };
+    loop {
+        let guards: ArrayVec<_, MAX_PARTITIONS> = found.iter().map(|one| MANIFESTS[one.place].lock()).collect();
+        let loaded: ArrayVec<LoadedPartition<'_>, MAX_PARTITIONS> =
+            found.iter().zip(&guards).map(|(one, parsed)| LoadedPartition { vm: one.vm, manifest: parsed, package: &one.package }).collect();
+        let Err(error) = check_system(manifest, &loaded, &platform) else { return Ok(()) };
+        let guilty = match error.subject {
+            Subject::Partition { number, .. } => found.iter().position(|one| one.vm.number == number && one.vm.keep_going),
+            _ => None,
+        };
+        drop(loaded);
+        drop(guards);
+        let Some(guilty) = guilty else { return Err(error.into()) };
+        say!("left out: {error}");
+        found.remove(guilty);
+        // Manifests follow their partitions, so that places stay indices.
+        for (place, one) in found.iter_mut().enumerate().skip(guilty) {
+            let next = MANIFESTS[one.place].lock().clone();
+            *MANIFESTS[place].lock() = next;
+            one.place = place;
+        }
+    }
+}
+
+/// Builds a partition's address space and configuration.
+#[inline(never)]
+fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), BootError> {
+    let s_el0 = manifest.exception_level == ExceptionLevel::SEl0;
+    let memory = one.vm.memory();
+    stage2::create(index, s_el0).map_err(tables("a partition"))?;
+    let own = |range: AddressRange, permissions, secure, memory_type| {
+        let holding = Holding { state: PageState::Owned, permissions, secure, memory_type };
+        let start = range.base() & !(PAGE - 1);
+        let pages = (range.end().next_multiple_of(PAGE) - start) / PAGE;
+        stage2::set_holding(index, start, pages, Some(holding))
+    };
+    let all = Permissions { read: true, write: true, execute: !s_el0 };
+    own(memory, all, true, MemoryType::Normal).map_err(tables("a partition's memory"))?;
+    if s_el0 {
+        // Its code, as it is until it asks for something else; and the package's head, with the boot information.
+        let image = AddressRange::new(memory.base() + one.package.image.offset as u64, one.package.image.size as u64).unwrap_or_default();
+        let head = AddressRange::new(memory.base(), one.package.image.offset as u64).unwrap_or_default();
+        own(image, Permissions { read: true, write: false, execute: true }, true, MemoryType::Normal).map_err(tables("an image"))?;
+        own(head, Permissions { read: true, write: false, execute: false }, true, MemoryType::Normal).map_err(tables("a package"))?;
+        stage2::map_vectors(index, image::forward_page()).map_err(tables("the vectors"))?;
+    }
+    let permissions = |a: bulkhead_manifests::partition::RegionAttributes| Permissions { read: true, write: a.writable(), execute: a.executable() };
+    for region in &manifest.memory_regions {
+        let Some(range) = region.range(memory.base()) else { continue };
+        own(range, permissions(region.attributes), !region.attributes.non_secure(), MemoryType::Normal).map_err(tables("memory-regions"))?;
+    }
+    for region in &manifest.device_regions {
+        own(region.range, permissions(region.attributes), !region.attributes.non_secure(), MemoryType::Device)
+            .map_err(tables("device-regions"))?;
+    }
+    for interrupt in &manifest.interrupts {
+        gic::configure(0, interrupt.id, interrupt.trigger == Trigger::Level);
+    }
+    let boot_argument = boot_info::write(one.vm, &one.package, manifest)?;
+    // Everything that was loaded or written is in memory before a partition without caches reads it.
+    physical::clean(memory.base(), one.package.size as u64);
+    let services = manifest.services.iter().map(|s| Service { uuid: s.uuid, methods: Methods(s.messaging.0) }).collect();
+    SPMC.add(PartitionConfig {
+        id: EndpointId(one.vm.id().0),
+        services,
+        methods: Methods(manifest.messaging.0),
+        vcpus: manifest.execution_contexts.min(MAX_CORES as u16) as u8,
+        s_el0,
+        notifications: manifest.notifications,
+        power_off_messages: manifest.power_messages.is_some_and(|p| p.contains(PowerMessages::CPU_OFF)),
+        version: manifest.ffa_version,
+        normal_world_interrupts: match manifest.ns_interrupts {
+            NsInterruptAction::Queued => NormalWorldInterrupts::Queued,
+            NsInterruptAction::ManagedExit => NormalWorldInterrupts::ManagedExit { irq: manifest.managed_exit_virq },
+            NsInterruptAction::Signaled => NormalWorldInterrupts::Signaled,
+        },
+        interrupts: manifest.interrupts.iter().map(|i| i.id).collect(),
+        entry: memory.base() + manifest.entrypoint_offset,
+        boot_argument,
+        init_time_limit_ms: one.vm.init_time_limit_ms.unwrap_or(0),
+    });
+    Ok(())
+}
+
+/// Smaller `boot-order` first, those without one last, equal ones in the order of their numbers.
+#[inline(never)]
+fn set_boot_order(found: &[Found<'_>]) {
+    let mut order: ArrayVec<(u16, u8), MAX_PARTITIONS> = ArrayVec::new();
+    for index in 0..found.len() as u8 {
+        let wanted = MANIFESTS[usize::from(index)].lock().boot_order.unwrap_or(u16::MAX);
+        let place = order.iter().position(|(other, _)| *other > wanted).unwrap_or(order.len());
+        order.insert(place, (wanted, index));
+    }
+    let order: ArrayVec<u8, MAX_PARTITIONS> = order.into_iter().map(|(_, index)| index).collect();
+    SPMC.set_boot_order(&order);
+}
+
+/// The table of what was found.
+#[inline(never)]
+fn print_table(found: &[Found<'_>]) {
+    say!("{:<12} {:<6} {:<36} {:<5} {:<6} {:<5} {:<5} memory", "partition", "id", "service", "FF-A", "level", "vCPUs", "order");
+    for (index, one) in found.iter().enumerate() {
+        let manifest = MANIFESTS[index].lock();
+        let level = if manifest.exception_level == ExceptionLevel::SEl0 { "S-EL0" } else { "S-EL1" };
+        let order = manifest.boot_order.unwrap_or(u16::MAX);
+        for (n, service) in manifest.services.iter().enumerate() {
+            if n == 0 {
+                say!(
+                    "{:<12} {:#06x} {} {}   {:<6} {:<5} {:<5} {}",
+                    one.vm.debug_name, one.vm.id().0, service.uuid, manifest.ffa_version, level, manifest.execution_contexts, order, one.vm.memory()
+                );
+            } else {
+                say!("{:<12} {:<6} {}", "", "", service.uuid);
+            }
+        }
+        for region in &manifest.memory_regions {
+            if let Some(range) = region.range(one.vm.load_address) {
+                let world = if region.attributes.non_secure() { "non-secure" } else { "secure" };
+                say!("{:<12} {:<6} {} memory {}: {}", "", "", world, region.name, range);
+            }
+        }
+        for region in &manifest.device_regions {
+            say!("{:<12} {:<6} device {}: {}", "", "", region.name, region.range);
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! One core as the [`Machine`] that the core logic runs on: whose registers are in it, and how partitions are entered.
+//!
+//! Nothing is moved before somebody needs the place: the normal world's EL1 registers leave when a partition runs, a
+//! partition's when another one or the normal world does.
+
+use crate::context::{self, El1, El1Register, RawExit, context};
+use crate::physical;
+use crate::system::{self, SPMC};
+use crate::sysreg::{self, isb};
+use crate::{console, exit, gic, image, simd, stage2};
+use bulkhead_core::fault::{Fault, FaultKind};
+use bulkhead_core::machine::{AccessFault, Permissions};
+use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, Owner, PageState, PageTables};
+use bulkhead_core::tables::PAGE;
+use bulkhead_core::{Address, Exit, Machine, VcpuId};
+use bulkhead_ffa::Regs;
+
+/// HCR_EL2 of every partition (Arm ARM D24.2.61): stage 2, interrupts to S-EL2, and traps of what is not switched.
+mod hcr {
+    pub const VM: u64 = 1 << 0;
+    pub const SWIO: u64 = 1 << 1;
+    /// Table walks do not read device memory.
+    pub const PTW: u64 = 1 << 2;
+    pub const FMO: u64 = 1 << 3;
+    pub const IMO: u64 = 1 << 4;
+    pub const AMO: u64 = 1 << 5;
+    /// Virtual FIQ.
+    pub const VF: u64 = 1 << 6;
+    /// Virtual IRQ.
+    pub const VI: u64 = 1 << 7;
+    /// Maintenance by EL1 is broadcast, so that a vCPU may move between cores.
+    pub const FB: u64 = 1 << 9;
+    /// Barriers by EL1 reach the inner shareable domain.
+    pub const BSU_INNER: u64 = 1 << 10;
+    pub const TSC: u64 = 1 << 19;
+    pub const TIDCP: u64 = 1 << 20;
+    pub const TACR: u64 = 1 << 21;
+    pub const RW: u64 = 1 << 31;
+    pub const TLOR: u64 = 1 << 35;
+    pub const TERR: u64 = 1 << 36;
+    /// Pointer authentication is not trapped: the keys are switched.
+    pub const APK: u64 = 1 << 40;
+    pub const API: u64 = 1 << 41;
+    pub const PARTITION: u64 =
+        VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TSC | TIDCP | TACR | RW | TLOR | TERR | APK | API;
+}
+
+/// SVC_EL0 of HFGITR_EL2: calls of S-EL0 arrive at S-EL2 at once.
+const TRAP_SVC_EL0: u64 = 1 << 52;
+/// SCXTNUM_EL1 and SCXTNUM_EL0 of HFGRTR_EL2 and HFGWTR_EL2. The bits of TPIDR2_EL0, SMPRI_EL1 and of later
+/// extensions trap while they are 0.
+const TRAP_SCXTNUM: u64 = 1 << 30 | 1 << 31;
+/// MDCR_EL2: debug, PMU and trace registers trap.
+const TRAP_DEBUG: u64 = 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 19;
+/// CNTHCTL_EL2: EL1 and EL0 read the physical counter; its timer traps.
+const PHYSICAL_COUNTER: u64 = 1;
+/// PSTATE at entry: EL1 with its own stack pointer, everything masked; EL0.
+const PSTATE_EL1H: u64 = 0x3c5;
+const PSTATE_EL0: u64 = 0x3c0;
+/// SCTLR_EL1 with the MMU off: its RES1 bits.
+const SCTLR_RESET: u64 = 0x30d0_0800;
+/// SCTLR_EL1 of S-EL0 partitions: MMU, caches, stack alignment checks; EL0 may use WFI, WFE, DC ZVA, CTR_EL0 and cache maintenance.
+const SCTLR_S_EL0: u64 = SCTLR_RESET | 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 18 | 1 << 26;
+/// CPACR_EL1 that lets EL0 use FP/SIMD.
+const FP_AT_EL0: u64 = 3 << 20;
+/// CNTKCTL_EL1 that lets EL0 read the counters.
+const COUNTERS_AT_EL0: u64 = 3;
+
+/// Whose registers a core holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    NormalWorld,
+    Vcpu(VcpuId),
+    /// They were saved, and nobody's are loaded.
+    Nobody,
+}
+
+/// This core.
+pub struct Cpu {
+    core: usize,
+    el1: Holder,
+    simd: Holder,
+    world: El1,
+    /// The priority mask to go back to, while the normal world's interrupts are held back.
+    held_back: Option<u64>,
+    time_limit_reached: bool,
+}
+
+impl Cpu {
+    /// Sets this core's traps and interrupt interface up; the MMU is on.
+    pub fn start(core: usize) -> Self {
+        sysreg::hcrx_el2::write(0);
+        sysreg::hfgrtr_el2::write(TRAP_SCXTNUM);
+        sysreg::hfgwtr_el2::write(TRAP_SCXTNUM);
+        sysreg::hfgitr_el2::write(0);
+        sysreg::hdfgrtr_el2::write(0);
+        sysreg::hdfgwtr_el2::write(0);
+        sysreg::hstr_el2::write(0);
+        // HPMN stays what it is: all counters are the normal world's.
+        sysreg::mdcr_el2::write(sysreg::mdcr_el2::read() & 0x1f | TRAP_DEBUG);
+        sysreg::cptr_el2::write(simd::TRAP_ALL);
+        sysreg::cnthctl_el2::write(PHYSICAL_COUNTER);
+        sysreg::cntvoff_el2::write(0);
+        sysreg::cnthps_ctl_el2::write(0);
+        sysreg::vpidr_el2::write(sysreg::midr_el1::read());
+        let range = (sysreg::id_aa64mmfr0_el1::read() & 0xf).min(2);
+        // 39 bits from level 1, 4 KiB, write-back inner-shareable walks.
+        let control = 25 | 1 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | range << 16 | 1 << 31;
+        // NSA: the non-secure IPA space leads to non-secure memory; its tables, like the secure ones, are secure (NSW 0).
+        sysreg::vtcr_el2::write(control | 1 << 30);
+        sysreg::vstcr_el2::write(control & 0x8000_c0ff);
+        isb();
+        gic::start_core(core);
+        Self { core, el1: Holder::NormalWorld, simd: Holder::NormalWorld, world: El1::ZERO, held_back: None, time_limit_reached: false }
+    }
+
+    /// Brings a vCPU's EL1 registers, tables and traps onto this core.
+    fn switch_to(&mut self, vcpu: VcpuId) {
+        if self.el1 != Holder::Vcpu(vcpu) {
+            self.save_el1();
+            context(vcpu).el1.load();
+            self.el1 = Holder::Vcpu(vcpu);
+            if let Some(roots) = stage2::roots(vcpu.partition) {
+                sysreg::vsttbr_el2::write(roots.secure.0);
+                sysreg::vttbr_el2::write(roots.non_secure.0 | u64::from(roots.vmid) << 48);
+                sysreg::hfgitr_el2::write(if roots.stage1.is_some() { TRAP_SVC_EL0 } else { 0 });
+            }
+            // RES1, and the execution context's number as affinity.
+            sysreg::vmpidr_el2::write(1 << 31 | u64::from(vcpu.index));
+        }
+        sysreg::hcr_el2::write(context(vcpu).hcr);
+        sysreg::cptr_el2::write(if self.simd == Holder::Vcpu(vcpu) { simd::TRAP_SCALABLE } else { simd::TRAP_ALL });
+        // All of the above is in force before the exception return.
+        isb();
+    }
+
+    fn save_el1(&mut self) {
+        match self.el1 {
+            Holder::NormalWorld => self.world.save(),
+            Holder::Vcpu(vcpu) => context(vcpu).el1.save(),
+            Holder::Nobody => {}
+        }
+        self.el1 = Holder::Nobody;
+    }
+
+    fn save_simd(&mut self) {
+        match self.simd {
+            Holder::NormalWorld => simd::save_world(self.core),
+            Holder::Vcpu(vcpu) => simd::save(&mut context(vcpu).simd),
+            Holder::Nobody => {}
+        }
+        self.simd = Holder::Nobody;
+    }
+
+    /// A partition's first FP instruction since somebody else's registers were loaded.
+    fn take_simd(&mut self, vcpu: VcpuId) {
+        self.save_simd();
+        simd::load(&context(vcpu).simd);
+        self.simd = Holder::Vcpu(vcpu);
+    }
+
+    fn fault(vcpu: VcpuId, kind: FaultKind) -> Exit {
+        let context = context(vcpu);
+        let esr = if kind == FaultKind::Exception { context.esr } else { 0 };
+        Exit::Fault(Fault { kind, pc: context.pc, esr, address: None })
+    }
+}
+
+/// Raises or drops a virtual interrupt line of a vCPU, for its next entry.
+fn set_line(vcpu: VcpuId, line: u64, up: bool) {
+    let context = context(vcpu);
+    if up {
+        context.hcr |= line;
+    } else {
+        context.hcr &= !line;
+    }
+}
+
+impl Machine for Cpu {
+    fn core(&self) -> usize {
+        self.core
+    }
+
+    fn run(&mut self, vcpu: VcpuId) -> Exit {
+        loop {
+            self.switch_to(vcpu);
+            let exit = match context::enter(vcpu) {
+                RawExit::Irq => Exit::SecureInterrupt,
+                RawExit::Fiq => Exit::NormalWorldInterrupt,
+                RawExit::SError => Self::fault(vcpu, FaultKind::SystemError),
+                RawExit::Synchronous => match exit::decode(context(vcpu), system::is_s_el0(vcpu.partition)) {
+                    exit::Decoded::Exit(exit) => exit,
+                    exit::Decoded::Emulated => continue,
+                    exit::Decoded::NeedsSimd => {
+                        self.take_simd(vcpu);
+                        continue;
+                    }
+                },
+            };
+            return exit;
+        }
+    }
+
+    fn regs(&mut self, vcpu: VcpuId) -> &mut Regs {
+        &mut context(vcpu).regs
+    }
+
+    fn reset_vcpu(&mut self, vcpu: VcpuId, entry: u64, x0: u64) {
+        for holder in [&mut self.el1, &mut self.simd] {
+            if *holder == Holder::Vcpu(vcpu) {
+                *holder = Holder::Nobody;
+            }
+        }
+        let s_el0 = system::is_s_el0(vcpu.partition);
+        let context = context(vcpu);
+        *context = context::VcpuContext::ZERO;
+        context.pc = entry;
+        context.pstate = if s_el0 { PSTATE_EL0 } else { PSTATE_EL1H };
+        context.hcr = hcr::PARTITION;
+        let register = if vcpu.index == 0 { system::boot_register(vcpu.partition) } else { 0 };
+        context.regs.0[register] = x0;
+        let el1 = &mut context.el1;
+        *el1.register(El1Register::Sctlr) = SCTLR_RESET;
+        if s_el0 {
+            *el1.register(El1Register::Sctlr) = SCTLR_S_EL0;
+            *el1.register(El1Register::Cpacr) = FP_AT_EL0;
+            *el1.register(El1Register::Ttbr0) = stage2::roots(vcpu.partition).and_then(|r| r.stage1).map_or(0, |root| root.0);
+            *el1.register(El1Register::Tcr) = stage2::TCR;
+            *el1.register(El1Register::Mair) = stage2::MAIR;
+            *el1.register(El1Register::Vbar) = image::forward_page();
+            *el1.register(El1Register::Cntkctl) = COUNTERS_AT_EL0;
+        }
+    }
+
+    fn park(&mut self, vcpu: VcpuId) {
+        if self.el1 == Holder::Vcpu(vcpu) {
+            self.save_el1();
+        }
+        if self.simd == Holder::Vcpu(vcpu) {
+            self.save_simd();
+        }
+    }
+
+    fn leave_to_normal_world(&mut self) {
+        if self.el1 != Holder::NormalWorld {
+            self.save_el1();
+            self.world.load();
+            self.el1 = Holder::NormalWorld;
+        }
+        if self.simd != Holder::NormalWorld {
+            self.save_simd();
+            simd::load_world(self.core);
+            self.simd = Holder::NormalWorld;
+        }
+    }
+
+    fn set_virtual_irq(&mut self, vcpu: VcpuId, pending: bool) {
+        set_line(vcpu, hcr::VI, pending);
+    }
+
+    fn set_virtual_fiq(&mut self, vcpu: VcpuId, pending: bool) {
+        set_line(vcpu, hcr::VF, pending);
+    }
+
+    fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool {
+        let before = self.held_back.is_some();
+        if mask && !before {
+            self.held_back = Some(gic::hold_back_normal_world());
+        } else if !mask && let Some(old) = self.held_back.take() {
+            gic::restore_priority_mask(old);
+        }
+        before
+    }
+
+    fn read(&mut self, from: Address, out: &mut [u8]) -> Result<(), AccessFault> {
+        let reachable = system::is_reachable(from, out.len() as u64);
+        (reachable && context::copy_from_guest(from.pa, out)).then_some(()).ok_or(AccessFault)
+    }
+
+    fn write(&mut self, to: Address, data: &[u8]) -> Result<(), AccessFault> {
+        let reachable = system::is_reachable(to, data.len() as u64);
+        (reachable && context::copy_to_guest(to.pa, data)).then_some(()).ok_or(AccessFault)
+    }
+
+    fn acknowledge_interrupt(&mut self) -> Option<u32> {
+        let interrupt = gic::acknowledge()?;
+        if interrupt == crate::platform::SECURE_EL2_TIMER {
+            sysreg::cnthps_ctl_el2::write(0);
+            gic::deactivate(interrupt);
+            self.time_limit_reached = true;
+            return None;
+        }
+        Some(interrupt)
+    }
+
+    fn deactivate_interrupt(&mut self, interrupt: u32) {
+        gic::deactivate(interrupt);
+    }
+
+    fn enable_interrupt(&mut self, interrupt: u32, enable: bool) {
+        gic::enable(self.core, interrupt, enable);
+    }
+
+    fn time_limit_reached(&mut self) -> bool {
+        self.time_limit_reached
+    }
+
+    fn time_limit_fault(&mut self, vcpu: VcpuId) -> Fault {
+        Fault { kind: FaultKind::TimeLimit, pc: context(vcpu).pc, esr: 0, address: None }
+    }
+
+    fn set_time_limit(&mut self, milliseconds: Option<u32>) {
+        self.time_limit_reached = false;
+        let Some(milliseconds) = milliseconds else {
+            sysreg::cnthps_ctl_el2::write(0);
+            return;
+        };
+        let ticks = u64::from(milliseconds) * (sysreg::cntfrq_el0::read() / 1000);
+        sysreg::cnthps_cval_el2::write(sysreg::cntpct_el0::read() + ticks);
+        sysreg::cnthps_ctl_el2::write(1);
+        isb();
+    }
+
+    fn milliseconds(&self) -> Option<u64> {
+        Some(sysreg::cntpct_el0::read() / (sysreg::cntfrq_el0::read() / 1000).max(1))
+    }
+
+    fn raise_schedule_receiver(&mut self) {
+        gic::raise_schedule_receiver();
+    }
+
+    fn permissions(&mut self, partition: u8, page: u64) -> Option<Permissions> {
+        stage2::holding(partition, page).filter(|h| h.secure && h.state == PageState::Owned).map(|h| h.permissions)
+    }
+
+    fn set_permissions(&mut self, partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
+        stage2::set_permissions(partition, page, pages, permissions)
+    }
+
+    fn report_fault(&mut self, vcpu: VcpuId, fault: &Fault) {
+        system::report_fault(vcpu, fault);
+    }
+
+    fn quiesce(&mut self, partition: u8) {
+        if let Some((_, config)) = SPMC.partition(partition).map(|(p, c)| (p, c)) {
+            for interrupt in &config.interrupts {
+                gic::enable(self.core, *interrupt, false);
+            }
+        }
+    }
+
+    fn print(&mut self, partition: Option<u8>, line: &str) {
+        match partition {
+            Some(partition) => console::line(system::name(partition), format_args!("{line}")),
+            None => console::line("bulkhead", format_args!("{line}")),
+        }
+    }
+}
+
+/// A page of zeroes to copy from.
+static ZEROES: [u8; PAGE as usize] = [0; PAGE as usize];
+
+impl PageTables for Cpu {
+    fn holding(&self, owner: Owner, page: u64) -> Option<Holding> {
+        match owner {
+            Owner::Partition(partition) => stage2::holding(partition, page),
+            Owner::NormalWorld => system::is_normal_world_ram(page).then(|| Holding {
+                state: stage2::normal_world_state(page),
+                permissions: Permissions { read: true, write: true, execute: true },
+                secure: false,
+                memory_type: MemoryType::Normal,
+            }),
+        }
+    }
+
+    fn set_holding(&mut self, owner: Owner, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {
+        match owner {
+            Owner::Partition(partition) => stage2::set_holding(partition, page, pages, holding),
+            // What the normal world gave away for good is like what it lent: not its own to share.
+            Owner::NormalWorld => stage2::set_normal_world_state(page, pages, holding.map_or(PageState::Lent, |h| h.state)),
+        }
+    }
+
+    fn flush(&mut self, owner: Owner) {
+        if let Owner::Partition(partition) = owner
+            && let Some(roots) = stage2::roots(partition)
+        {
+            stage2::invalidate(roots.vmid);
+        }
+    }
+
+    fn zero(&mut self, start: Address, pages: u64) -> Result<(), AccessFault> {
+        for n in 0..pages {
+            self.write(Address { pa: start.pa + n * PAGE, ..start }, &ZEROES)?;
+        }
+        physical::clean(start.pa, pages * PAGE);
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! What a synchronous exception from a partition means (ESR_EL2, Arm ARM D24.2.40).
+
+use crate::context::VcpuContext;
+use crate::sysreg;
+use bulkhead_core::Exit;
+use bulkhead_core::fault::{Fault, FaultKind, Syndrome};
+
+/// Immediate of the HVC in the EL1 vectors of S-EL0 partitions (`entry.s`).
+const FORWARDED: u64 = 0xb17;
+const CLASS_FP: u64 = 0x07;
+const CLASS_SVC: u64 = 0x15;
+const CLASS_HVC: u64 = 0x16;
+const CLASS_SMC: u64 = 0x17;
+const CLASS_SYSTEM_REGISTER: u64 = 0x18;
+const IMMEDIATE: u64 = 0xffff;
+
+/// What to do about an exception.
+pub enum Decoded {
+    /// Tell the core logic.
+    Exit(Exit),
+    /// Done: the vCPU goes on.
+    Emulated,
+    /// The vCPU needs its FP registers.
+    NeedsSimd,
+}
+
+/// Reads the syndrome of a vCPU that stopped on this core; its EL1 registers are still loaded.
+pub fn decode(context: &mut VcpuContext, s_el0: bool) -> Decoded {
+    let syndrome = Syndrome(context.esr);
+    let immediate = context.esr & IMMEDIATE;
+    match syndrome.class() {
+        CLASS_FP => Decoded::NeedsSimd,
+        CLASS_SVC if s_el0 && immediate == 0 => {
+            // A trap: ELR_EL2 is the SVC itself.
+            context.pc += 4;
+            Decoded::Exit(Exit::Call)
+        }
+        CLASS_HVC if s_el0 && immediate == FORWARDED => forwarded(context),
+        CLASS_HVC if !s_el0 && immediate == 0 => Decoded::Exit(Exit::Call),
+        CLASS_SMC if !s_el0 && immediate == 0 => {
+            context.pc += 4;
+            Decoded::Exit(Exit::Call)
+        }
+        CLASS_SYSTEM_REGISTER if crate::traps::emulate(context) => {
+            context.pc += 4;
+            Decoded::Emulated
+        }
+        _ => {
+            let address = syndrome.is_abort().then(|| fault_address(context, syndrome));
+            fault(context.pc, context.esr, address)
+        }
+    }
+}
+
+/// An exception that EL0 took to the vectors of [`crate::image::forward_page`].
+fn forwarded(context: &mut VcpuContext) -> Decoded {
+    let syndrome = Syndrome(sysreg::esr_el1::read());
+    context.pc = sysreg::elr_el1::read();
+    context.pstate = sysreg::spsr_el1::read();
+    if syndrome.class() == CLASS_SVC && syndrome.0 & IMMEDIATE == 0 {
+        // A CPU without fine-grained traps: the SVC came this way.
+        return Decoded::Exit(Exit::Call);
+    }
+    fault(context.pc, syndrome.0, syndrome.is_abort().then(sysreg::far_el1::read))
+}
+
+fn fault(pc: u64, esr: u64, address: Option<u64>) -> Decoded {
+    Decoded::Exit(Exit::Fault(Fault { kind: FaultKind::Exception, pc, esr, address }))
+}
+
+/// The intermediate physical address of a stage 2 fault.
+fn fault_address(context: &VcpuContext, syndrome: Syndrome) -> u64 {
+    let on_a_walk = syndrome.0 & 1 << 7 != 0;
+    let page = (context.hpfar & 0xff_ffff_fff0) << 8;
+    if on_a_walk { page } else { page | context.far & 0xfff }
+}

@@ -1,0 +1,162 @@
+//! The GICv3, as far as S-EL2 uses it: secure group 1 interrupts of partitions, the SPMC's timer, the schedule receiver SGI.
+//!
+//! EL3 has set the controller up and shares it with the normal world: only registers and bits of interrupts that are
+//! ours are changed. Priority drop and deactivation are separate, so that a partition's interrupt stays active until the
+//! partition deactivates it.
+
+use crate::physical::{read32, write32, write64};
+use crate::platform::{GICD_BASE, GICR_BASE, GICR_STRIDE, SECURE_EL2_TIMER};
+use crate::sysreg::{self, isb};
+use spin::Mutex;
+
+/// Distributor and redistributor registers (GIC spec, chapter 12).
+mod register {
+    pub const CTLR: usize = 0x0000;
+    pub const GROUP: usize = 0x0080;
+    pub const ENABLE_SET: usize = 0x0100;
+    pub const ENABLE_CLEAR: usize = 0x0180;
+    pub const PENDING_CLEAR: usize = 0x0280;
+    pub const PRIORITY: usize = 0x0400;
+    pub const CONFIGURATION: usize = 0x0c00;
+    pub const GROUP_MODIFIER: usize = 0x0d00;
+    pub const ROUTER: usize = 0x6000;
+    /// SGI and PPI registers, from a redistributor's base.
+    pub const SGI_FRAME: usize = 0x1_0000;
+}
+
+/// EnableGrp1S of GICD_CTLR.
+const ENABLE_SECURE_GROUP_1: u32 = 1 << 2;
+/// EOImode of ICC_CTLR_EL1.
+const SPLIT_DEACTIVATION: u64 = 1 << 1;
+/// Priority of partitions' interrupts and of the timer: above all that the normal world can set (0x80 and on).
+const PRIORITY: u32 = 0x60;
+/// Priority mask that holds back the normal world's interrupts.
+const MASK_NORMAL_WORLD: u64 = 0x80;
+/// Acknowledged ids from here on are no interrupts.
+const SPECIAL: u32 = 1020;
+/// Ids from here on are shared between cores.
+const FIRST_SHARED: u32 = 32;
+
+/// Read-modify-write sequences on the distributor are the business of one core at a time.
+static CONFIGURATION: Mutex<()> = Mutex::new(());
+
+/// Once, on the boot core.
+pub fn start() {
+    let control = read32(GICD_BASE + register::CTLR);
+    if control & ENABLE_SECURE_GROUP_1 == 0 {
+        write32(GICD_BASE + register::CTLR, control | ENABLE_SECURE_GROUP_1);
+    }
+}
+
+/// On each core, whenever it comes up.
+pub fn start_core(core: usize) {
+    // SRE, and no bypass of the interface.
+    sysreg::icc_sre_el2::write(0xf);
+    isb();
+    sysreg::icc_ctlr_el1::write(sysreg::icc_ctlr_el1::read() | SPLIT_DEACTIVATION);
+    sysreg::icc_igrpen1_el1::write(1);
+    sysreg::ich_hcr_el2::write(0);
+    isb();
+    // The schedule receiver interrupt is the normal world's: group 1 non-secure.
+    let _guard = CONFIGURATION.lock();
+    let base = frame(core, bulkhead_core::SCHEDULE_RECEIVER);
+    set_bit(base + register::GROUP, bulkhead_core::SCHEDULE_RECEIVER, true);
+    set_bit(base + register::GROUP_MODIFIER, bulkhead_core::SCHEDULE_RECEIVER, false);
+    make_secure(core, SECURE_EL2_TIMER);
+    write32(frame(core, SECURE_EL2_TIMER) + register::ENABLE_SET, 1 << SECURE_EL2_TIMER);
+}
+
+/// Base of the registers that hold an interrupt's bits.
+fn frame(core: usize, interrupt: u32) -> usize {
+    if interrupt < FIRST_SHARED { GICR_BASE + core * GICR_STRIDE + register::SGI_FRAME } else { GICD_BASE }
+}
+
+fn word(interrupt: u32) -> usize {
+    interrupt as usize / 32 * 4
+}
+
+fn set_bit(register: usize, interrupt: u32, value: bool) {
+    let at = register + word(interrupt);
+    let bit = 1 << (interrupt % 32);
+    let old = read32(at);
+    write32(at, if value { old | bit } else { old & !bit });
+}
+
+fn make_secure(core: usize, interrupt: u32) {
+    let base = frame(core, interrupt);
+    set_bit(base + register::GROUP, interrupt, false);
+    set_bit(base + register::GROUP_MODIFIER, interrupt, true);
+    let at = base + register::PRIORITY + (interrupt as usize & !3);
+    let shift = interrupt % 4 * 8;
+    write32(at, read32(at) & !(0xff << shift) | PRIORITY << shift);
+}
+
+/// Makes an interrupt secure group 1, level or edge triggered, as its owner's manifest says; disabled.
+pub fn configure(core: usize, interrupt: u32, level: bool) {
+    let _guard = CONFIGURATION.lock();
+    make_secure(core, interrupt);
+    if interrupt >= FIRST_SHARED {
+        let at = GICD_BASE + register::CONFIGURATION + interrupt as usize / 16 * 4;
+        let bit = 2 << (interrupt % 16 * 2);
+        let old = read32(at);
+        write32(at, if level { old & !bit } else { old | bit });
+    }
+}
+
+/// Enables an interrupt, towards this core when it is a shared one; or disables it.
+pub fn enable(core: usize, interrupt: u32, enable: bool) {
+    let bit = 1 << (interrupt % 32);
+    let base = frame(core, interrupt);
+    if !enable {
+        write32(base + register::ENABLE_CLEAR + word(interrupt), bit);
+        write32(base + register::PENDING_CLEAR + word(interrupt), bit);
+        return;
+    }
+    if interrupt >= FIRST_SHARED {
+        write64(GICD_BASE + register::ROUTER + 8 * interrupt as usize, affinity());
+    }
+    write32(base + register::ENABLE_SET + word(interrupt), bit);
+}
+
+/// Affinity fields of this core's MPIDR, where GICD_IROUTER has them.
+fn affinity() -> u64 {
+    sysreg::mpidr_el1::read() & 0xff_00ff_ffff
+}
+
+/// Acknowledges and drops the priority of the highest pending secure interrupt.
+pub fn acknowledge() -> Option<u32> {
+    let id = sysreg::icc_iar1_el1::read() as u32 & 0xff_ffff;
+    if id >= SPECIAL {
+        return None;
+    }
+    sysreg::icc_eoir1_el1::write(u64::from(id));
+    Some(id)
+}
+
+/// Ends an interrupt's active state.
+pub fn deactivate(interrupt: u32) {
+    sysreg::icc_dir_el1::write(u64::from(interrupt));
+}
+
+/// Holds back the normal world's interrupts; returns the priority mask that was there, for [`restore_priority_mask`].
+pub fn hold_back_normal_world() -> u64 {
+    let before = sysreg::icc_pmr_el1::read();
+    restore_priority_mask(before.min(MASK_NORMAL_WORLD));
+    before
+}
+
+/// Sets the priority mask.
+pub fn restore_priority_mask(mask: u64) {
+    sysreg::icc_pmr_el1::write(mask);
+    isb();
+}
+
+/// Raises the schedule receiver interrupt on this core, in the normal world.
+pub fn raise_schedule_receiver() {
+    let mpidr = sysreg::mpidr_el1::read();
+    let [aff0, aff1, aff2, aff3] = [0, 8, 16, 32].map(|shift| mpidr >> shift & 0xff);
+    let range = aff0 >> 4;
+    let id = u64::from(bulkhead_core::SCHEDULE_RECEIVER);
+    sysreg::icc_asgi1r_el1::write(1 << (aff0 & 0xf) | aff1 << 16 | id << 24 | aff2 << 32 | range << 44 | aff3 << 48);
+    isb();
+}

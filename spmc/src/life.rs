@@ -1,0 +1,98 @@
+//! The life of a core: from `entry.s` through boot into the loop that serves the normal world; and its end, if S-EL2
+//! itself fails.
+#![expect(unsafe_code, reason = "entry points that assembly calls by name")]
+
+use crate::cpu::Cpu;
+use crate::system::SPMC;
+use crate::{boot, console, context, gic, image, mmu, say, sysreg};
+use bulkhead_core::OUR_VERSION;
+use bulkhead_core::fault::Syndrome;
+use bulkhead_ffa::{Regs, function};
+
+/// The boot core on boot's stack, MMU off: makes everything ready. `manifest` is the address that TF-A gave.
+#[unsafe(no_mangle)]
+extern "C" fn primary_main(manifest: u64) {
+    if mmu::start(manifest).is_err() {
+        halt(format_args!("the image does not fit its own translation tables"));
+    }
+    say!("Bulkhead {}, FF-A {OUR_VERSION}, at S-EL2", env!("CARGO_PKG_VERSION"));
+    gic::start();
+    if let Err(error) = boot::load(manifest) {
+        halt(format_args!("boot stopped: {error}"));
+    }
+}
+
+/// The boot core on its own stack: starts the partitions, then serves.
+#[unsafe(no_mangle)]
+extern "C" fn primary_serve() -> ! {
+    if mmu::end_boot().is_err() {
+        halt(format_args!("the stack of boot cannot be reused"));
+    }
+    register_secondary_entry();
+    let mut cpu = Cpu::start(core_index());
+    let failed = SPMC.initialise(&mut cpu);
+    if failed == 0 {
+        say!("all partitions are up");
+    } else {
+        say!("{failed} partition(s) did not come up; the others serve");
+    }
+    serve(cpu)
+}
+
+/// Any other core, and the boot core when it comes back from CPU_OFF.
+#[unsafe(no_mangle)]
+extern "C" fn secondary_main() -> ! {
+    mmu::start_secondary();
+    let mut cpu = Cpu::start(core_index());
+    SPMC.core_on(&mut cpu);
+    serve(cpu)
+}
+
+fn core_index() -> usize {
+    sysreg::tpidr_el2::read() as usize % bulkhead_core::MAX_CORES
+}
+
+/// Tells the SPMD where cores enter that PSCI turns on.
+fn register_secondary_entry() {
+    let reply = context::smc(Regs::new(&[u64::from(function::SECONDARY_EP_REGISTER_64), image::secondary_entry()]));
+    if reply.function() != function::SUCCESS_32 && reply.function() != function::SUCCESS_64 {
+        say!("the SPMD refused the entry point of further cores ({:#x}, {:#x}): they will not come up", reply.0[0], reply.0[2]);
+    }
+}
+
+/// Answers what the SPMD delivers, for ever. The first answer says that this core is ready.
+fn serve(mut cpu: Cpu) -> ! {
+    let mut answer = Regs::new(&[u64::from(function::MSG_WAIT)]);
+    loop {
+        let call = context::smc(answer);
+        answer = SPMC.handle_normal_world(&mut cpu, &call);
+    }
+}
+
+/// An exception of S-EL2 itself, from `entry.s`: a fault of Bulkhead. Reported once, then this core stops.
+#[unsafe(no_mangle)]
+extern "C" fn fatal_report(kind: u64, esr: u64, pc: u64, far: u64, sp: u64) -> ! {
+    let what = ["synchronous exception", "IRQ", "FIQ", "system error"][kind as usize % 4];
+    console::last_words(format_args!(
+        "internal error: {what} in Bulkhead: {}, pc {pc:#x}, address {far:#x}, esr {esr:#x}, sp {sp:#x}",
+        Syndrome(esr)
+    ));
+    stop()
+}
+
+fn halt(why: core::fmt::Arguments<'_>) -> ! {
+    console::last_words(why);
+    stop()
+}
+
+fn stop() -> ! {
+    loop {
+        sysreg::wait_for_interrupt();
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    console::last_words(format_args!("internal error: {info}"));
+    stop()
+}
