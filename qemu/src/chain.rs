@@ -114,6 +114,7 @@ impl Chain {
                 without: self.changes.without.clone(),
                 partitions,
                 normal_world,
+                judged: true,
             },
         )
         .with_context(|| format!("cannot assemble {name}"))

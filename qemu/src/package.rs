@@ -88,6 +88,7 @@ fn transfer_list(manifest: &[u8], image: &[u8]) -> Vec<u8> {
 
 /// Fills up with an empty entry so that the data of the next entry start at `offset`.
 fn pad_to(list: &mut Vec<u8>, offset: usize) {
+    list.resize(list.len().next_multiple_of(8), 0);
     let gap = offset - TL_ENTRY_HEADER - list.len();
     entry(list, TL_EMPTY, &vec![0; gap - TL_ENTRY_HEADER]);
 }
@@ -120,7 +121,13 @@ mod tests {
 
     #[test]
     fn transfer_list_is_walkable_sums_to_zero_and_has_aligned_data() {
-        let package = write(Format::TransferList, b"manifest", &[7; 5000]).unwrap();
+        for manifest in [b"manifest".as_slice(), b"odd"] {
+            check_transfer_list(manifest);
+        }
+    }
+
+    fn check_transfer_list(manifest: &[u8]) {
+        let package = write(Format::TransferList, manifest, &[7; 5000]).unwrap();
         assert_eq!(word(&package, 0), TL_SIGNATURE as usize);
         assert_eq!(package.iter().fold(0u8, |s, b| s.wrapping_add(*b)), 0);
         assert_eq!(word(&package, 8), package.len());
@@ -135,7 +142,7 @@ mod tests {
             }
             at = (data + size).next_multiple_of(8);
         }
-        assert_eq!(found, [(0x106, b"manifest".to_vec()), (0x103, vec![7; 5000])]);
+        assert_eq!(found, [(0x106, manifest.to_vec()), (0x103, vec![7; 5000])]);
     }
 
     #[test]

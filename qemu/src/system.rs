@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use bulkhead_manifests::{AddressRange, PackageFile, Platform, Reserved, SystemFiles, lint};
 
 use crate::exec;
 use crate::fip;
@@ -48,6 +49,8 @@ pub struct System {
     pub partitions: Vec<Partition>,
     /// BL33: what the normal world starts with, at 0x60000000.
     pub normal_world: PathBuf,
+    /// Whether a problem in a manifest is found here; a test of what the SPMC says about it turns that off.
+    pub judged: bool,
 }
 
 /// A partition of a system.
@@ -86,29 +89,58 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
     if system.partitions.len() > MAX_PARTITIONS {
         bail!("{} has {} partitions; TF-A loads {MAX_PARTITIONS} at most", system.name, system.partitions.len());
     }
+    let load_table = compile_text(&dir, "tb_fw_config", &load_table(&system.partitions))?;
+    let spmc_manifest = compile_without(&dir, &system.spmc_manifest, &system.without)?;
+    for (what, blob) in [("the table of packages", &load_table), ("the SPMC's manifest", &spmc_manifest)] {
+        if blob.len() > CONFIG_LIMIT {
+            bail!("{what} has {} bytes; TF-A has {CONFIG_LIMIT} bytes for it", blob.len());
+        }
+    }
+    let mut packages = Vec::new();
+    for partition in &system.partitions {
+        let manifest = compile(&dir, partition.name, &partition.manifest)?;
+        let package = package::write(partition.format, &manifest, &read(&partition.image)?).with_context(|| format!("cannot pack {}", partition.name))?;
+        packages.push((partition, package));
+    }
+    if system.judged {
+        judge(&spmc_manifest, &load_table, &packages).with_context(|| format!("see {} and the partitions' manifests", system.spmc_manifest.display()))?;
+    }
     let tfa = |name: &str| read(&system.tfa.join(name));
     let mut images = vec![
         (fip::BL2, tfa("bl2.bin")?),
         (fip::BL31, tfa("bl31.bin")?),
         (fip::BL32, read(&system.spmc)?),
         (fip::BL33, read(&system.normal_world)?),
-        (fip::TB_FW_CONFIG, compile_text(&dir, "tb_fw_config", &load_table(&system.partitions))?),
-        (fip::TOS_FW_CONFIG, compile_without(&dir, &system.spmc_manifest, &system.without)?),
+        (fip::TB_FW_CONFIG, load_table),
+        (fip::TOS_FW_CONFIG, spmc_manifest),
     ];
-    for (id, blob) in &images[4..] {
-        if blob.len() > CONFIG_LIMIT {
-            let what = if *id == fip::TOS_FW_CONFIG { "the SPMC's manifest" } else { "the table of packages" };
-            bail!("{what} has {} bytes; TF-A has {CONFIG_LIMIT} bytes for it", blob.len());
-        }
-    }
-    for partition in &system.partitions {
-        let manifest = compile(&dir, partition.name, &partition.manifest)?;
-        let package = package::write(partition.format, &manifest, &read(&partition.image)?).with_context(|| format!("cannot pack {}", partition.name))?;
+    for (partition, package) in packages {
         images.push((fip::entry_id(partition.uuid)?, package));
     }
     let flash = dir.join("flash.img");
     write_firmware(&flash, &tfa("bl1.bin")?, &fip::write(&images)?)?;
     Ok(Assembled { dir, flash })
+}
+
+/// Memory that no partition may have: the same as the SPMC takes at boot.
+const RESERVED: [Reserved; 2] =
+    [Reserved { name: "TF-A's memory", range: mib(0x0e00_0000) }, Reserved { name: "Bulkhead's memory", range: mib(0x0e10_0000) }];
+
+const fn mib(base: u64) -> AddressRange {
+    match AddressRange::new(base, 1 << 20) {
+        Some(range) => range,
+        None => panic!("it does not wrap"),
+    }
+}
+
+/// Judges manifests, packages and the table of packages as the SPMC will.
+fn judge(spmc: &[u8], load_table: &[u8], packages: &[(&Partition, Vec<u8>)]) -> Result<()> {
+    let packages: Vec<PackageFile<'_>> =
+        packages.iter().map(|(p, bytes)| PackageFile { load_address: p.load_address.into(), bytes }).collect();
+    let mut problems = Vec::new();
+    let files = SystemFiles { spmc, load_table, packages: &packages };
+    lint(&files, &Platform { reserved: &RESERVED, cores: 0 }, &mut |problem| problems.push(problem.to_string()));
+    if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n")) }
 }
 
 /// Erases the variable store of `assembled`.

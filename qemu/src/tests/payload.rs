@@ -33,6 +33,8 @@ pub struct PayloadBoot {
     pub steps: &'static str,
     /// Steps without which the boot is not complete.
     pub expects: &'static [&'static str],
+    /// False for manifests that are broken on purpose.
+    pub judged: bool,
 }
 
 /// A test partition of a boot.
@@ -97,6 +99,7 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
             without: Vec::new(),
             partitions,
             normal_world,
+            judged: one.judged,
         };
         let assembled = system::assemble(project, &system)?;
         let machine = Machine {
