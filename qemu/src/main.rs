@@ -82,6 +82,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Cmd::Fetch { update } => {
             doctor::ensure(&project, &progress, false)?;
             graph::fetch_all(&project, &progress, &build::all(), update)?;
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            exec::output(std::process::Command::new(cargo).current_dir(&project.root).args(["fetch", "--locked"])).context("cannot fetch the crates")?;
         }
         Cmd::Clean { cache } => clean(&project, cache)?,
         Cmd::Doctor { install } => doctor::run(&project, &progress, install)?,

@@ -1,12 +1,12 @@
-//! Boots on QEMU: first Rust test partitions with the normal-world payload ([`super::payload`]), then the demonstration
-//! with the real chain.
+//! Boots on QEMU: Rust test partitions with the normal-world payload ([`super::payload`]), an interactive boot of the real
+//! chain ([`super::shell`]), then the demonstration's boots.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::boot::{self, Expected};
-use super::{Tally, payload};
+use super::{Tally, payload, shell};
 use crate::chain::{Chain, Changes};
 use crate::cli::RunOptions;
 use crate::demonstration::{BOOTS, Boot};
@@ -52,6 +52,10 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
 pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Result<Tally> {
     let settings = Settings { cpus: CPUS, memory: MEMORY, profile: Profile::Release, full: false, changes: Changes::default() };
     let mut tally = payload::run(project, progress, filter)?;
+    if filter.is_none_or(|f| shell::NAME.contains(f)) {
+        let chain = Chain::build(project, progress, settings.profile, settings.changes.clone())?;
+        tally += shell::run(project, &chain)?;
+    }
     tally += chain_boots(project, progress, &settings, filter)?;
     Ok(tally)
 }
