@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use regex::Regex;
 
 use crate::exec;
 use crate::fetch::Remote;
@@ -126,13 +125,13 @@ impl PrivateApt {
         })
     }
 
-    /// Names of all packages that match `pattern`.
+    /// Names of all packages.
     ///
     /// # Errors
     /// When apt fails.
-    pub fn names(&self, pattern: &Regex) -> Result<Vec<String>> {
+    pub fn names(&self) -> Result<Vec<String>> {
         let all = exec::output(self.command("apt-cache").arg("pkgnames"))?;
-        Ok(all.lines().filter(|name| pattern.is_match(name)).map(str::to_owned).collect())
+        Ok(all.lines().map(str::to_owned).collect())
     }
 
     /// Where to download `packages` from, with version, size and checksum, in the order asked for.

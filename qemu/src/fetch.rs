@@ -115,7 +115,7 @@ fn resolve(project: &Project, set: &DebSet, update: bool, task: &Task) -> Result
             Pick::Name(name) => names.push((*name).to_owned()),
             Pick::Newest { pattern, companions } => {
                 let regex = Regex::new(&format!("^(?:{pattern})$")).with_context(|| format!("bad pattern {pattern}"))?;
-                let all = apt.names(&Regex::new("")?)?;
+                let all = apt.names()?;
                 names.extend(newest(&all, &regex, companions).with_context(|| {
                     format!("no package in {}/arm64 matches {pattern} (with {})", set.suite, companions.join(", "))
                 })?);

@@ -73,11 +73,6 @@ impl Group {
         Self(pid)
     }
 
-    /// Sends SIGTERM to the whole group.
-    pub fn terminate(&self) {
-        let _ = kill_process_group(self.0, Signal::TERM);
-    }
-
     /// Sends SIGKILL to the whole group.
     pub fn kill(&self) {
         let _ = kill_process_group(self.0, Signal::KILL);

@@ -11,7 +11,7 @@
 //! with its [`Run`], on every way out, and on Ctrl-C: QEMU is in a process group that [`crate::interrupt`] knows.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -535,7 +535,7 @@ mod tests {
         let end = run.watch(&limits(300), &mut |_| ()).unwrap();
         assert_eq!(end, End::Silent(Duration::from_millis(300)));
         drop(run);
-        let pid = fs::read_to_string(dir.path().join("secure.log.pid")).unwrap();
+        let pid = std::fs::read_to_string(dir.path().join("secure.log.pid")).unwrap();
         assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
     }
 

@@ -93,10 +93,8 @@ fn chain_boots(project: &Project, progress: &Progress, settings: &Settings, filt
 fn select<'a>(boots: &'a [Boot], filter: Option<&str>) -> Vec<&'a Boot> {
     let mut wanted: Vec<bool> = boots.iter().map(|b| filter.is_none_or(|f| b.name.contains(f))).collect();
     for at in (0..boots.len()).rev() {
-        if let (true, Some(before)) = (wanted[at], boots[at].after) {
-            if let Some(position) = boots[..at].iter().position(|b| b.name == before) {
-                wanted[position] = true;
-            }
+        if wanted[at] && let Some(position) = boots[..at].iter().position(|b| Some(b.name) == boots[at].after) {
+            wanted[position] = true;
         }
     }
     boots.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(boot, _)| boot).collect()
