@@ -186,8 +186,10 @@ impl Spmc {
         self.memory_after_failure(machine, partition);
     }
 
-    /// vCPUs that yielded to one of the failed partition's get the normal world for their caller, which can resume them.
+    /// vCPUs that yielded to one of the failed partition's: from now on the normal world can resume them. Their answers still
+    /// go to the failed one, that is, nowhere.
     fn adopt_orphans(&self, failed: PartitionIndex) {
+        let Some((_, config)) = self.partition(failed) else { return };
         for (index, partition, _) in self.partitions() {
             for state in &partition.vcpus {
                 let orphan = |caller| matches!(caller, Caller::Partition(vcpu) if vcpu.partition == failed);
@@ -195,7 +197,7 @@ impl Spmc {
                     continue;
                 }
                 if orphan(state.caller()) {
-                    state.adopt(Caller::NormalWorld(EndpointId::HYPERVISOR));
+                    state.adopt(Caller::NormalWorld(config.id));
                 }
                 state.publish(RunState::Yielded);
             }

@@ -341,6 +341,8 @@ impl Spmc {
         self.rest(machine, vcpu);
         match caller {
             Caller::Partition(caller) => self.answer_partition(machine, caller, 0, reply),
+            // Its requester has failed; the normal world only resumed it.
+            Caller::NormalWorld(requester) if requester.is_secure() => Next::Done(Regs::error(Status::Aborted)),
             _ => Next::Done(reply),
         }
     }

@@ -39,7 +39,8 @@ pub enum RunState {
 pub enum Caller {
     /// Nobody: initialisation.
     Boot,
-    /// An endpoint of the normal world, through the SPMD.
+    /// An endpoint of the normal world, through the SPMD. The identity is a failed partition's where the normal world resumes
+    /// what that one had called.
     NormalWorld(EndpointId),
     /// Another partition's vCPU, which is blocked meanwhile.
     Partition(VcpuId),

@@ -1,0 +1,301 @@
+//! Nested requests, preemption, FFA_RUN and FFA_YIELD.
+
+use crate::PartitionConfig;
+use crate::fake::*;
+use crate::machine::Exit;
+use crate::partition::{Methods, NormalWorldInterrupts};
+use bulkhead_ffa::{Regs, Status, Version, function};
+
+const RESP: u64 = function::MSG_SEND_DIRECT_RESP_32 as u64;
+const YIELD: u64 = function::YIELD as u64;
+const RUN: u64 = function::RUN as u64;
+const PREEMPTED: Exit = Exit::NormalWorldInterrupt;
+
+fn interrupted(target: u64) -> Regs {
+    Regs::new(&[u64::from(function::INTERRUPT), target])
+}
+
+/// 0x8001 sends each request that it gets on to 0x8002 and answers with what it got.
+fn relay(guest: &mut Guest) {
+    let mut request = guest.wait();
+    loop {
+        let answer = guest.request(0x8002, &request.0[3..8]);
+        request = guest.respond(&request, &answer.0[2..7]);
+    }
+}
+
+fn two(first: impl FnOnce(&mut Guest) + Send + 'static, second: impl FnOnce(&mut Guest) + Send + 'static) -> Bench {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el1(0x8001), first);
+    bench.add(s_el1(0x8002), second);
+    assert_eq!(bench.boot(), 0);
+    bench
+}
+
+#[test]
+fn a_nested_request_is_answered() {
+    let mut bench = two(relay, |guest| {
+        let request = guest.wait();
+        assert_eq!(request.0[1], 0x8001_8002);
+        guest.respond(&request, &[6]);
+    });
+    assert_eq!(bench.request(0x8001, &[5]).0[..5], [RESP, 0x8001_0000, 0, 0, 6]);
+}
+
+#[test]
+fn an_error_goes_to_the_partition_that_asked() {
+    let mut bench = two(relay, |guest| {
+        guest.wait();
+        guest.call(&[u64::from(function::ERROR), 0, Status::NoData.code()]);
+    });
+    assert_eq!(bench.request(0x8001, &[]).0[3], Status::NoData.code());
+}
+
+#[test]
+fn a_cycle_is_busy() {
+    let mut bench = two(relay, |guest| {
+        let request = guest.wait();
+        assert_eq!(guest.request(0x8001, &[]), error(Status::Busy));
+        guest.respond(&request, &[]);
+    });
+    assert_eq!(bench.request(0x8001, &[]).0[0], RESP);
+}
+
+#[test]
+fn a_partition_may_not_ask_the_normal_world_itself_or_as_another() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el1(0x8001), |guest| {
+        let req = u64::from(function::MSG_SEND_DIRECT_REQ_32);
+        assert_eq!(guest.request(0, &[]), error(Status::Denied));
+        assert_eq!(guest.request(0x8001, &[]), error(Status::InvalidParameters));
+        assert_eq!(guest.request(0x8009, &[]), error(Status::InvalidParameters));
+        assert_eq!(guest.call(&[req, 0x8002_8003]), error(Status::InvalidParameters));
+        assert_eq!(guest.request(0x8002, &[]), error(Status::Denied), "it is not initialised yet");
+    });
+    bench.add(PartitionConfig { methods: Methods(Methods::DIRECT_RECEIVE), ..s_el1(0x8002) }, |guest| {
+        assert_eq!(guest.request(0x8001, &[]), error(Status::Denied), "its manifest forbids sending");
+    });
+    assert_eq!(bench.boot(), 0);
+}
+
+#[test]
+fn a_crash_of_the_callee_aborts_the_request_and_the_caller_goes_on() {
+    let mut bench = two(relay, |guest| {
+        guest.wait();
+        guest.crash();
+    });
+    assert_eq!(bench.request(0x8001, &[]).0[..4], [RESP, 0x8001_0000, 0, Status::Aborted.code()]);
+    assert_eq!(bench.request(0x8001, &[]).0[3], Status::Aborted.code());
+}
+
+#[test]
+fn a_preempted_partition_goes_on_by_ffa_run() {
+    let mut bench = two(
+        |guest| {
+            let request = guest.wait();
+            guest.stop(PREEMPTED);
+            guest.stop(PREEMPTED);
+            guest.respond(&request, &[1]);
+        },
+        |_| {},
+    );
+    assert_eq!(bench.request(0x8001, &[]), interrupted(0x8001_0000));
+    assert_eq!(bench.request(0x8001, &[]), error(Status::Busy), "nobody else gets in");
+    assert_eq!(bench.resume(0x8001, 0), interrupted(0x8001_0000));
+    assert_eq!(bench.on(3).resume(0x8001, 0).0[..4], [RESP, 0x8001_0000, 0, 1], "on another core, too");
+}
+
+#[test]
+fn a_preempted_chain_goes_on_at_its_tail() {
+    let mut bench = two(relay, |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        guest.respond(&request, &[8]);
+    });
+    assert_eq!(bench.request(0x8001, &[]), interrupted(0x8001_0000));
+    assert_eq!(bench.resume(0x8002, 0), error(Status::Denied), "its caller is a partition");
+    assert_eq!(bench.on(1).resume(0x8001, 0).0[4], 8);
+}
+
+#[test]
+fn a_chain_below_a_failed_head_can_be_ended() {
+    let mut bench = Bench::new(Version::V1_2);
+    let first = bench.add(PartitionConfig { vcpus: 2, ..s_el1(0x8001) }, |guest| {
+        guest.call(&[u64::from(function::SECONDARY_EP_REGISTER_64), SECURE_MEMORY]);
+        guest.wait();
+        guest.crash();
+    });
+    bench.script(first, 1, relay);
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        let request = guest.respond(&request, &[]);
+        guest.respond(&request, &[2]);
+    });
+    bench.boot();
+    let mut second_core = bench.on(1);
+    second_core.core_on();
+    assert_eq!(second_core.request(0x8001, &[]), interrupted(0x8001_0001));
+    assert_eq!(bench.request(0x8001, &[]), error(Status::Aborted));
+    assert_eq!(bench.request(0x8002, &[]), error(Status::Busy));
+    assert_eq!(second_core.resume(0x8001, 1), error(Status::Aborted));
+    assert_eq!(bench.request(0x8002, &[]).0[3], 2, "the callee is free again");
+}
+
+#[test]
+fn a_yield_returns_to_the_normal_world_and_ffa_run_goes_on() {
+    let mut bench = two(
+        |guest| {
+            let request = guest.wait();
+            assert_eq!(guest.call(&[YIELD]), Regs::success(&[]));
+            guest.respond(&request, &[3]);
+        },
+        |_| {},
+    );
+    assert_eq!(bench.request(0x8001, &[]), Regs::new(&[YIELD, 0x8001_0000]));
+    assert_eq!(bench.request(0x8001, &[]), error(Status::Busy));
+    assert_eq!(bench.on(2).resume(0x8001, 0).0[3], 3);
+}
+
+#[test]
+fn a_partition_resumes_its_callee_that_yielded() {
+    let mut bench = two(
+        |guest| {
+            let request = guest.wait();
+            assert_eq!(guest.request(0x8002, &[]), Regs::new(&[YIELD, 0x8002_0000]));
+            assert_eq!(guest.request(0x8002, &[]), error(Status::Busy));
+            assert_eq!(guest.call(&[RUN, 0x8003_0000]), error(Status::Denied), "it is none of its callees");
+            assert_eq!(guest.call(&[RUN, 0x8001_0000]), error(Status::Denied));
+            let answer = guest.call(&[RUN, 0x8002_0000]);
+            assert_eq!(answer.0[..4], [RESP, 0x8002_8001, 0, 4]);
+            assert_eq!(guest.call(&[RUN, 0x8002_0000]), error(Status::Denied), "it waits");
+            guest.respond(&request, &[5]);
+        },
+        |guest| {
+            let request = guest.wait();
+            assert_eq!(guest.call(&[YIELD]), Regs::success(&[]));
+            guest.respond(&request, &[4]);
+        },
+    );
+    bench.add(s_el1(0x8003), |_| {});
+    assert_eq!(bench.request(0x8001, &[]).0[3], 5);
+}
+
+#[test]
+fn a_yielded_partition_survives_its_caller() {
+    let mut bench = two(
+        |guest| {
+            guest.wait();
+            guest.request(0x8002, &[]);
+            guest.crash();
+        },
+        |guest| {
+            let request = guest.wait();
+            guest.call(&[YIELD]);
+            let next = guest.respond(&request, &[4]);
+            guest.respond(&next, &[5]);
+        },
+    );
+    assert_eq!(bench.request(0x8001, &[]), error(Status::Aborted));
+    assert_eq!(bench.request(0x8002, &[]), error(Status::Busy));
+    assert_eq!(bench.resume(0x8002, 0), error(Status::Aborted), "its answer was for another");
+    assert_eq!(bench.request(0x8002, &[]).0[3], 5);
+}
+
+#[test]
+fn ffa_run_checks_its_target() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(PartitionConfig { vcpus: 4, ..s_el1(0x8001) }, |_| {});
+    bench.boot();
+    assert_eq!(bench.resume(0x8002, 0), error(Status::InvalidParameters));
+    assert_eq!(bench.resume(0x8001, 4), error(Status::InvalidParameters));
+    assert_eq!(bench.resume(0x8001, 1), error(Status::InvalidParameters), "its core is another one");
+    assert_eq!(bench.on(1).resume(0x8001, 1), error(Status::Denied), "it was never started");
+    assert_eq!(bench.on(1).request(0x8001, &[]), error(Status::Denied));
+    assert_eq!(bench.call(&[RUN, 0x8001_0000, 1]), error(Status::InvalidParameters));
+}
+
+#[test]
+fn a_partition_may_not_run_or_yield_without_a_conversation() {
+    two(
+        |guest| {
+            assert_eq!(guest.call(&[YIELD]), error(Status::Denied));
+            assert_eq!(guest.call(&[RUN, 0x8002_0000]), error(Status::Denied));
+            assert_eq!(guest.call(&[RUN, 0x8009_0000]), error(Status::InvalidParameters));
+        },
+        |_| {},
+    );
+}
+
+#[test]
+fn queued_normal_world_interrupts_wait_for_the_answer() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::Queued, ..s_el1(0x8001) }, |guest| {
+        let request = guest.wait();
+        assert!(guest.held());
+        guest.stop(PREEMPTED);
+        let answer = guest.request(0x8002, &[]);
+        assert!(guest.held());
+        guest.respond(&request, &[answer.0[3]]);
+    });
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        assert!(guest.held(), "they also wait for a request that the first one nests");
+        let request = guest.respond(&request, &[9]);
+        assert!(!guest.held());
+        guest.respond(&request, &[9]);
+    });
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]).0[3], 9);
+    assert_eq!(bench.request(0x8002, &[]).0[3], 9);
+}
+
+#[test]
+fn a_managed_exit_is_asked_for_by_fiq() {
+    let mut bench = Bench::new(Version::V1_2);
+    let config = PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: false }, ..s_el1(0x8001) };
+    bench.add(config, |guest| {
+        let request = guest.wait();
+        assert!(!guest.fiq() && !guest.held());
+        guest.stop(PREEMPTED);
+        assert!(guest.fiq() && !guest.irq() && guest.held());
+        let request = guest.respond(&request, &[1]);
+        assert!(!guest.fiq() && !guest.held(), "the request to end has ended");
+        guest.stop(PREEMPTED);
+        assert_eq!(guest.interrupt(), 4);
+        assert!(!guest.fiq(), "it was taken");
+        guest.respond(&request, &[2]);
+    });
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]).0[3], 1);
+    assert_eq!(bench.request(0x8001, &[]).0[3], 2);
+}
+
+#[test]
+fn a_managed_exit_is_asked_for_by_irq_where_the_manifest_says_so() {
+    let mut bench = Bench::new(Version::V1_2);
+    let config = PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: true }, ..s_el1(0x8001) };
+    bench.add(config, |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        assert!(guest.irq() && !guest.fiq());
+        assert_eq!(guest.interrupt(), 4);
+        assert!(!guest.irq());
+        guest.respond(&request, &[]);
+    });
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]).0[0], RESP);
+}
+
+#[test]
+fn a_partition_that_was_only_run_is_preempted_even_with_managed_exit() {
+    let mut bench = Bench::new(Version::V1_2);
+    let config = PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: false }, ..s_el1(0x8001) };
+    bench.add(config, |guest| {
+        guest.wait();
+        guest.stop(PREEMPTED);
+    });
+    bench.boot();
+    assert_eq!(bench.resume(0x8001, 0), interrupted(0x8001_0000));
+    assert_eq!(bench.resume(0x8001, 0), Regs::new(&[u64::from(function::MSG_WAIT)]));
+}
