@@ -36,6 +36,7 @@ mod region_parse;
 pub mod spmc;
 pub mod system;
 mod tree;
+pub mod unserved;
 
 pub use error::{Expected, Found, ManifestError, Name, NodePath, Subject};
 pub use lint::{PackageFile, SystemFiles, lint};
@@ -45,3 +46,4 @@ pub use partition::PartitionManifest;
 pub use range::{AddressRange, PAGE_SIZE};
 pub use spmc::SpmcManifest;
 pub use system::{LoadedPartition, Platform, Reserved, check_partition, check_spmc, check_system};
+pub use unserved::unserved;

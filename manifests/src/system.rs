@@ -100,7 +100,8 @@ pub fn check_partition(
         check.device_region(index, region)?;
     }
     check.interrupts()?;
-    check.streams()
+    check.streams()?;
+    check.buffers()
 }
 
 struct Check<'a> {
@@ -268,6 +269,17 @@ impl<'a> Check<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A partition that finds its buffers mapped already would not map them, and have none.
+    fn buffers(&self) -> Result<(), ManifestError> {
+        match self.it.manifest.rx_tx {
+            Some(_) => {
+                let expected = Expected::Text("no such node: the partition maps its buffers by FFA_RXTX_MAP");
+                Err(self.error(NodePath::ROOT.child("rx_tx-info"), "", Found::Present, expected))
+            }
+            None => Ok(()),
+        }
     }
 
     fn error(&self, path: NodePath, property: &'static str, found: Found, expected: Expected) -> ManifestError {

@@ -126,6 +126,10 @@ unfit! {
     stream_of_another_partition: optee "interrupts = <40 0xb01>;" => "interrupts = <40 0xb01>; smmu-id = <0>; stream-ids = <5 6>;",
         stmm "exclusive-access;" => "exclusive-access; smmu-id = <0>; stream-ids = <6>;";
         "partition vm2 (stmm): /device-regions/variable-store: stream-ids = 6: expected one that partition vm1 (op-tee): secure-uart does not have";
+    buffers_that_the_spmc_should_map: stmm "memory-regions {" => "rx_tx-info { compatible = \"arm,ffa-manifest-rx_tx-buffer\"; rx-buffer = <1>; tx-buffer = <2>; }; memory-regions {",
+        stmm "description = \"shared-buff\";" => "phandle = <1>;", stmm "description = \"heap\";" => "phandle = <2>;",
+        stmm "pages-count = <0x2d0>" => "pages-count = <8>";
+        "partition vm2 (stmm): /rx_tx-info is there: expected no such node: the partition maps its buffers by FFA_RXTX_MAP";
     package_loaded_elsewhere: table "<0x0e200000>" => "<0x0e300000>";
         "TB_FW_CONFIG: /secure-partitions/stmm: load-address = 0xe300000: expected 0xe200000 (load_address of its vmN node)";
     package_that_is_not_loaded: table "stmm { uuid = \"378daedc-f06b-4446-8314-40ab933c87a3\"; load-address = <0x0e200000>; };" => "";

@@ -5,7 +5,7 @@ mod support;
 use bulkhead_ffa::{EndpointId, Version};
 use bulkhead_manifests::partition::{BootInfoRequest, ExceptionLevel, InterruptKind, Messaging, NsInterruptAction, Trigger};
 use bulkhead_manifests::spmc::{DEFAULT_INIT_TIME_LIMIT_MS, MemoryKind};
-use bulkhead_manifests::{AddressRange, Extent, PackageKind};
+use bulkhead_manifests::{AddressRange, Extent, PackageKind, PartitionManifest, unserved};
 use support::{OPTEE, SPMC, STMM, dtb, edit, package, partition, sptool, subject, transfer_list};
 
 fn range(base: u64, size: u64) -> AddressRange {
@@ -65,6 +65,22 @@ fn spmc_manifest_describes_the_platform() {
     assert_eq!(manifest.memory_of(MemoryKind::Secure).collect::<Vec<_>>(), [range(0x0e00_0000, 0x100_0000)]);
     assert_eq!(manifest.memory_of(MemoryKind::NonSecure).collect::<Vec<_>>(), [range(0x4000_0000, 0xc000_0000)]);
     assert_eq!(manifest.cpus.as_slice(), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn what_bulkhead_does_not_act_on_is_named() {
+    let spmc = support::spmc(&edit(SPMC, "debug_name = \"op-tee\";", "debug_name = \"op-tee\"; smc_whitelist = <0x84000000>;")).expect("valid");
+    let optee = partition(OPTEE, subject(1, "op-tee")).expect("valid");
+    let names = |manifest: &PartitionManifest| unserved(&spmc.partitions[0], manifest).map(|(property, _)| property).collect::<Vec<_>>();
+    assert_eq!(names(&optee), ["smc_whitelist"]);
+    let source = edit(OPTEE, "power-management-messages = <0x0>;", "power-management-messages = <0x3>; vm-availability-messages = <1>;");
+    assert_eq!(names(&partition(&source, subject(1, "op-tee")).expect("valid")), ["smc_whitelist", "power-management-messages", "vm-availability-messages"]);
+    let source = edit(OPTEE, "ns-interrupts-action = <1>;", "ns-interrupts-action = <0>; other-s-interrupts-action = <0>;");
+    let source = edit(&source, "interrupts = <40 0xb01>;", "interrupts = <40 0xb01>; interrupts-target = <40 0 1>; smmu-id = <0>; stream-ids = <3>;");
+    let names = names(&partition(&source, subject(1, "op-tee")).expect("valid"));
+    assert_eq!(names, ["smc_whitelist", "other-s-interrupts-action", "interrupts-target", "stream-ids"]);
+    let stmm = partition(STMM, subject(2, "stmm")).expect("valid");
+    assert_eq!(unserved(&spmc.partitions[1], &stmm).next(), None);
 }
 
 #[test]
