@@ -165,7 +165,7 @@ impl Spmc {
             return Err(Status::Denied);
         }
         let entry = if function::is_64_bit(call.function()) { call.regs.0[1] } else { u64::from(call.regs.w(1)) };
-        call.zero(2..=7)?;
+        // x2 to x7 should be zero, but OP-TEE leaves them as they were.
         let page = machine.permissions(vcpu.partition, entry & !(PAGE - 1));
         if entry % 4 != 0 || !page.is_some_and(|page| page.execute) {
             return Err(Status::InvalidParameters);
