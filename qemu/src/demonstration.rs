@@ -24,6 +24,8 @@ pub struct Boot {
     pub linux_full: &'static str,
     /// Steps without which the boot does not count as complete.
     pub expects: &'static [&'static str],
+    /// Patterns that must appear on the secure console.
+    pub secure: &'static [&'static str],
     /// Longest silence on both consoles, in seconds.
     pub silence: u64,
     /// Longest time in all, in seconds.
@@ -41,6 +43,7 @@ pub const BOOTS: &[Boot] = &[
         linux: "discovery secure-memory variables keys full",
         linux_full: "discovery secure-memory variables keys full",
         expects: &["uefi.discovery", "uefi.setup-mode", "uefi.create", "uefi.full", "linux.bus.op-tee", "linux.bus.stmm", "linux.user-mode", "linux.full"],
+        secure: &[],
         silence: 180,
         total: 900,
     },
@@ -53,7 +56,21 @@ pub const BOOTS: &[Boot] = &[
         linux: "persistence xtest both",
         linux_full: "persistence xtest:full both",
         expects: &["uefi.kept", "uefi.signed-boots", "uefi.unsigned-refused", "linux.kept", "linux.secure-boot"],
+        secure: &[],
         silence: 300,
         total: 3600,
+    },
+    Boot {
+        name: "contained",
+        shows: "StMM goes wild and is ended, by name; OP-TEE serves on",
+        after: None,
+        stmm: StmmImage::Wild,
+        uefi: "wild",
+        linux: "contained",
+        linux_full: "contained",
+        expects: &["uefi.wild", "uefi.wild-later", "linux.op-tee-serves", "linux.variables-gone"],
+        secure: &[r"stmm.*write .*at address 0x0*e604000"],
+        silence: 120,
+        total: 600,
     },
 ];

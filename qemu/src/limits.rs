@@ -11,6 +11,9 @@ const IMAGE_LIMIT: u64 = 200 * 1024;
 /// Largest extent in memory with room for 8 cores, in bytes: image, data, stacks, translation tables.
 const RAM_LIMIT: u64 = 1024 * 1024;
 
+/// Where TF-A's QEMU port loads and enters BL32.
+pub const BASE: u64 = 0x0e10_0000;
+
 /// The SPMC as cargo knows it.
 pub const SPMC: Crate = Crate { package: "bulkhead", binary: "bulkhead", features: &[] };
 
@@ -19,7 +22,11 @@ pub const SPMC: Crate = Crate { package: "bulkhead", binary: "bulkhead", feature
 /// # Errors
 /// When that fails.
 pub fn build_spmc(project: &Project, progress: &Progress, profile: Profile) -> Result<Image> {
-    toolchain::build(project, progress, profile, &[SPMC])?.pop().context("the SPMC was not built")
+    let image = toolchain::build(project, progress, profile, &[SPMC])?.pop().context("the SPMC was not built")?;
+    if image.base != BASE {
+        bail!("the SPMC is linked at {:#x}; TF-A enters it at {BASE:#x}", image.base);
+    }
+    Ok(image)
 }
 
 /// Prints the sizes of the SPMC (the release build: what is shipped) and compares them with the limits.

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::chain::{Chain, StmmImage};
 use crate::cli::RunOptions;
+use crate::limits;
 use crate::machine::{Machine, Terminal};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -12,8 +13,6 @@ use crate::toolchain::Profile;
 
 /// Name of the system whose variable store `run` keeps.
 const SYSTEM: &str = "run";
-/// Where Bulkhead is entered.
-const SPMC_ENTRY: &str = "0x0e100000";
 
 /// Boots the chain with the normal world's console on this terminal, until it powers off.
 ///
@@ -31,8 +30,9 @@ pub fn interactive(project: &Project, progress: &Progress, options: &RunOptions)
     if options.gdb {
         println!(
             "waiting for a debugger; in another terminal, to stop at Bulkhead's first instruction:\n    \
-             gdb-multiarch {} -ex 'target remote 127.0.0.1:1234' -ex 'thbreak *{SPMC_ENTRY}' -ex continue",
-            chain.spmc().elf.display()
+             gdb-multiarch {} -ex 'target remote 127.0.0.1:1234' -ex 'thbreak *{:#x}' -ex continue",
+            chain.spmc().elf.display(),
+            limits::BASE
         );
     }
     println!("leave: poweroff, Ctrl-A X or Ctrl-C");

@@ -142,6 +142,8 @@ pub struct Image {
     pub bin: PathBuf,
     /// Bytes of the flat binary.
     pub bytes: u64,
+    /// Address of its first byte.
+    pub base: u64,
     /// `__ram_end - __image_start`, if the linker script defines them.
     pub ram_bytes: Option<u64>,
 }
@@ -230,7 +232,7 @@ fn link_result(project: &Project, profile: Profile, one: &Crate, variant: &str) 
     let flat = flatten(&bytes).with_context(|| format!("cannot make a flat binary of {}", linked.display()))?;
     let bin = dir.join(format!("{name}.bin"));
     write_if_changed(&bin, &flat.bytes)?;
-    Ok(Image { elf, bin, bytes: flat.bytes.len() as u64, ram_bytes: flat.ram_bytes })
+    Ok(Image { elf, bin, bytes: flat.bytes.len() as u64, base: flat.base, ram_bytes: flat.ram_bytes })
 }
 
 fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {

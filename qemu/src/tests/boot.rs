@@ -22,6 +22,8 @@ pub struct Expected<'a> {
     /// Beginnings of the names of steps that are not in the sum which the normal world prints in the end; `None` if it
     /// prints no sum.
     pub outside_sum: Option<&'a [&'a str]>,
+    /// Patterns that must appear on the secure console.
+    pub secure: &'a [&'a str],
     /// How long it may take.
     pub limits: Limits,
 }
@@ -70,6 +72,7 @@ fn problems(expected: &Expected<'_>, end: &End, run: &Run) -> Vec<String> {
     if !missing.is_empty() {
         problems.push(format!("steps that did not come: {}", missing.join(" ")));
     }
+    problems.extend(unsaid(expected.secure, run.console(Port::Secure).text()));
     if let Some(outside) = expected.outside_sum {
         let seen = names.iter().filter(|n| !outside.iter().any(|o| n.starts_with(o))).count();
         problems.extend(wrong_sum(run.console(Port::Normal).text(), seen));
@@ -79,6 +82,12 @@ fn problems(expected: &Expected<'_>, end: &End, run: &Run) -> Vec<String> {
 
 fn missing<'a>(expected: &[&'a str], seen: &[&str]) -> Vec<&'a str> {
     expected.iter().copied().filter(|e| !seen.contains(e)).collect()
+}
+
+/// Patterns that `console` does not have.
+fn unsaid(patterns: &[&str], console: &str) -> Vec<String> {
+    let has = |pattern: &str| Regex::new(&format!("(?m){pattern}")).is_ok_and(|r| r.is_match(console));
+    patterns.iter().filter(|p| !has(p)).map(|p| format!("the secure console does not say '{p}'")).collect()
 }
 
 /// Compares what the normal world counted (`BATCH 3 passed, 1 failed` or `DONE ...`, the last such line) with what we saw.
@@ -102,6 +111,12 @@ mod tests {
         assert_eq!(wrong_sum(console, 3).unwrap(), "the normal world counted 4 steps, 3 were seen");
         assert_eq!(wrong_sum("DONE 2 passed, 0 failed", 2), None);
         assert!(wrong_sum("no BATCH 3 passed, 1 failed", 4).unwrap().contains("did not get to"));
+    }
+
+    #[test]
+    fn what_the_secure_console_does_not_say_is_a_problem() {
+        assert!(unsaid(&["^one .*1$", "two"], "zero\none is 1\ntwo").is_empty());
+        assert_eq!(unsaid(&["three", "("], "two"), ["the secure console does not say 'three'", "the secure console does not say '('"]);
     }
 
     #[test]

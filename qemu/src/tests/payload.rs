@@ -33,6 +33,8 @@ pub struct PayloadBoot {
     pub steps: &'static str,
     /// Steps without which the boot is not complete.
     pub expects: &'static [&'static str],
+    /// Patterns that must appear on the secure console.
+    pub secure: &'static [&'static str],
     /// False for manifests that are broken on purpose.
     pub judged: bool,
 }
@@ -108,7 +110,8 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
             ..Machine::new(&assembled)
         };
         let limits = Limits { silence: Duration::from_secs(60), total: Duration::from_secs(300) };
-        tally += boot::boot(&machine, &Expected { name: one.name, steps: one.expects, outside_sum: Some(&[]), limits })?;
+        let expected = Expected { name: one.name, steps: one.expects, outside_sum: Some(&[]), secure: one.secure, limits };
+        tally += boot::boot(&machine, &expected)?;
     }
     Ok(tally)
 }

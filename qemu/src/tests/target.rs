@@ -84,7 +84,8 @@ fn chain_boots(project: &Project, progress: &Progress, settings: &Settings, filt
         };
         let limits = Limits { silence: Duration::from_secs(one.silence), total: Duration::from_secs(one.total) };
         // UEFI's loader does not sum up; Linux sums up its own steps.
-        tally += boot::boot(&machine, &Expected { name: one.name, steps: one.expects, outside_sum: Some(&["uefi"]), limits })?;
+        let expected = Expected { name: one.name, steps: one.expects, outside_sum: Some(&["uefi"]), secure: one.secure, limits };
+        tally += boot::boot(&machine, &expected)?;
     }
     Ok(tally)
 }

@@ -10,8 +10,8 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::tables::{
-    BootServices, DEVICE_PATH, FILE_SYSTEM, File, FileSystem, Guid, Handle, LOADED_IMAGE, LoadedImage, RawStatus,
-    RuntimeServices, SystemTable,
+    BootServices, DEVICE_PATH, FILE_SYSTEM, File, FileSystem, Guid, Handle, LOADED_IMAGE, LoadedImage, MM_COMMUNICATION2,
+    MmCommunication2, RawStatus, RuntimeServices, SystemTable,
 };
 
 static SYSTEM_TABLE: AtomicPtr<SystemTable> = AtomicPtr::new(ptr::null_mut());
@@ -185,6 +185,19 @@ pub fn protocol_exists(guid: &Guid) -> bool {
     let mut interface = ptr::null_mut();
     // SAFETY: pointers to locals.
     Status::check(unsafe { (boot().locate_protocol)(guid, ptr::null(), &mut interface) }).is_ok()
+}
+
+/// Sends a message to StMM and puts its answer into the same place.
+pub fn communicate(message: &mut [u8]) -> Result<(), Status> {
+    let mut interface = ptr::null_mut();
+    // SAFETY: pointers to locals.
+    Status::check(unsafe { (boot().locate_protocol)(&MM_COMMUNICATION2, ptr::null(), &mut interface) })?;
+    let interface = interface.cast::<MmCommunication2>();
+    let mut size = message.len();
+    let buffer = message.as_mut_ptr().cast();
+    // SAFETY: the firmware installed this protocol under its GUID; it reads and writes `size` bytes of the message, whose
+    // header says the same. Memory is mapped identically, so both addresses of the buffer are the same.
+    Status::check(unsafe { ((*interface).communicate)(interface, buffer, buffer, &mut size) })
 }
 
 fn protocol<T>(handle: Handle, guid: &Guid) -> Result<*mut T, Status> {

@@ -13,6 +13,7 @@ mod secure_boot;
 mod steps;
 mod tables;
 mod variables;
+mod wild;
 
 use alloc::format;
 use alloc::string::String;

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use crate::efi;
 use crate::tables::MM_COMMUNICATION2;
-use crate::{secure_boot, variables};
+use crate::{secure_boot, variables, wild};
 
 /// Runs one step of `opt/bulkhead/uefi`.
 pub fn run(step: &str) {
@@ -16,10 +16,11 @@ pub fn run(step: &str) {
         "persistence" => variables::after_power_off(),
         "setup-mode" => secure_boot::without_keys(),
         "secure-boot" => secure_boot::with_keys(),
+        "wild" => wild::access(),
         other => report(
             "uefi",
             Err(format!(
-                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot"
+                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot wild"
             )),
         ),
     }

@@ -118,3 +118,9 @@ pub const FILE_SYSTEM: Guid = Guid(0x964e_5b22, 0x6459, 0x11d2, [0x8e, 0x39, 0x0
 /// EFI_MM_COMMUNICATION2_PROTOCOL_GUID: installed by UEFI's driver once it has found StMM.
 pub const MM_COMMUNICATION2: Guid =
     Guid(0x378d_aedc, 0xf06b, 0x4446, [0x83, 0x14, 0x40, 0xab, 0x93, 0x3c, 0x87, 0xa3]);
+
+/// EFI_MM_COMMUNICATION2_PROTOCOL.
+#[repr(C)]
+pub struct MmCommunication2 {
+    pub communicate: unsafe extern "efiapi" fn(*const MmCommunication2, *mut c_void, *mut c_void, *mut usize) -> RawStatus,
+}

@@ -65,6 +65,14 @@ pub fn after_power_off() {
     report("uefi.deleted-gone", absent("UefiGone").and_then(|_| absent("LinuxGone")));
 }
 
+/// What a request says once StMM is gone: an error, and no value.
+pub fn unavailable() -> Result<String, String> {
+    match set_variable("UefiAfterwards", &VENDOR, KEPT.1, b"nobody keeps this") {
+        Err(status) => Ok(format!("SetVariable afterwards: `{status}`")),
+        Ok(()) => Err("SetVariable was acknowledged though StMM is gone".into()),
+    }
+}
+
 fn write(name: &str, attributes: u32, data: &[u8]) -> Result<(), String> {
     set_variable(name, &VENDOR, attributes, data)
         .map_err(|status| format!("{name}: SetVariable with attributes {attributes:#x}: {status}"))
