@@ -18,6 +18,8 @@
 
 /// Erase block of QEMU's "virt" flash: two parts of 128 KiB blocks side by side.
 #define BLOCK_SIZE  SIZE_256KB
+/// What FvbWrite() programs at most without erasing, counted from the write buffer in which a write begins.
+#define PIECE_SIZE  (4 * P30_MAX_BUFFER_SIZE_IN_BYTES)
 
 //
 // Names that VirtNorFlash.c and VirtNorFlashFvb.c refer to.
@@ -25,6 +27,17 @@
 NOR_FLASH_INSTANCE  **mNorFlashInstances;
 UINT32              mNorFlashDeviceCount;
 UINTN               mFlashNvStorageVariableBase;
+
+STATIC
+EFI_STATUS
+EFIAPI
+WriteInPieces (
+  IN CONST EFI_FIRMWARE_VOLUME_BLOCK2_PROTOCOL  *This,
+  IN       EFI_LBA                              Lba,
+  IN       UINTN                                Offset,
+  IN OUT   UINTN                                *NumBytes,
+  IN       UINT8                                *Buffer
+  );
 
 STATIC NOR_FLASH_INSTANCE  mFlash = {
   .Signature   = NOR_FLASH_SIGNATURE,
@@ -35,7 +48,7 @@ STATIC NOR_FLASH_INSTANCE  mFlash = {
     .GetPhysicalAddress = FvbGetPhysicalAddress,
     .GetBlockSize       = FvbGetBlockSize,
     .Read               = FvbRead,
-    .Write              = FvbWrite,
+    .Write              = WriteInPieces,
     .EraseBlocks        = FvbEraseBlocks,
   },
 };
@@ -139,6 +152,87 @@ NorFlashWriteFullBlock (
   // Back to reading, whatever happened.
   SEND_NOR_COMMAND (Instance->DeviceBaseAddress, 0, P30_CMD_READ_ARRAY);
   return Status;
+}
+
+/**
+  Tells whether new content needs bits set that are clear in the flash.
+
+  @param[in] Old   Content of the flash.
+  @param[in] New   What shall be there.
+  @param[in] Size  Number of bytes.
+
+  @retval TRUE  Only an erase can do that.
+**/
+STATIC
+BOOLEAN
+NeedsErase (
+  IN CONST UINT8  *Old,
+  IN CONST UINT8  *New,
+  IN UINTN        Size
+  )
+{
+  UINTN  Index;
+
+  for (Index = 0; Index < Size; Index++) {
+    if ((New[Index] & ~Old[Index]) != 0) {
+      return TRUE;
+    }
+  }
+
+  return FALSE;
+}
+
+/**
+  Writes to a block, in pieces small enough for FvbWrite() to program them.
+
+  FvbWrite() answers a longer write by erasing the block and programming all of it anew, even onto blank flash: every
+  variable of more than half a KiB would cost an erase, and a power failure during it the store.
+
+  @param[in]      This      The block protocol.
+  @param[in]      Lba       Which block.
+  @param[in]      Offset    Where in the block.
+  @param[in, out] NumBytes  How many bytes to write; how many were written.
+  @param[in]      Buffer    New content.
+
+  @return As FvbWrite().
+**/
+STATIC
+EFI_STATUS
+EFIAPI
+WriteInPieces (
+  IN CONST EFI_FIRMWARE_VOLUME_BLOCK2_PROTOCOL  *This,
+  IN       EFI_LBA                              Lba,
+  IN       UINTN                                Offset,
+  IN OUT   UINTN                                *NumBytes,
+  IN       UINT8                                *Buffer
+  )
+{
+  EFI_STATUS  Status;
+  UINT8       *Flash;
+  UINTN       Done;
+  UINTN       Piece;
+
+  Flash = (UINT8 *)(GET_NOR_BLOCK_ADDRESS (mFlash.RegionBaseAddress, Lba, BLOCK_SIZE) + Offset);
+  if ((*NumBytes == 0) || (Lba > mFlash.LastBlock) || (Offset >= BLOCK_SIZE) || (*NumBytes > BLOCK_SIZE - Offset) ||
+      NeedsErase (Flash, Buffer, *NumBytes))
+  {
+    return FvbWrite (This, Lba, Offset, NumBytes, Buffer);
+  }
+
+  for (Done = 0; Done < *NumBytes; Done += Piece) {
+    Piece = MIN (*NumBytes - Done, PIECE_SIZE - (Offset + Done) % P30_MAX_BUFFER_SIZE_IN_BYTES);
+    if (CompareMem (Flash + Done, Buffer + Done, Piece) == 0) {
+      continue;
+    }
+
+    Status = FvbWrite (This, Lba, Offset + Done, &Piece, Buffer + Done);
+    if (EFI_ERROR (Status)) {
+      *NumBytes = Done;
+      return Status;
+    }
+  }
+
+  return EFI_SUCCESS;
 }
 
 /**
