@@ -568,7 +568,7 @@ pub fn s_el0(id: u16) -> PartitionConfig {
 
 /// The service of partition `id`: all bytes differ.
 pub fn uuid(id: u16) -> Uuid {
-    Uuid(std::array::from_fn(|n| (n as u8 + 1) * 0x0f ^ id as u8))
+    Uuid(std::array::from_fn(|n| ((n as u8 + 1) * 0x0f) ^ id as u8))
 }
 
 impl Bench {

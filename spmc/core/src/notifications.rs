@@ -194,9 +194,15 @@ impl Spmc {
         Ok(Regs::success(&[]))
     }
 
+    /// An endpoint of v1.0 has none of these calls.
+    fn since_v1_1(&self, call: &Call) -> Result<(), Status> {
+        if self.version(call.from) < Version::V1_1 { Err(UNKNOWN) } else { Ok(()) }
+    }
+
     /// The endpoint that w1 names, for the two calls above: the normal world's alone.
     fn bitmap_owner(&self, call: &Call) -> Result<EndpointId, Status> {
-        if !matches!(call.from, From::NormalWorld) || self.version(call.from) < Version::V1_1 {
+        self.since_v1_1(call)?;
+        if !matches!(call.from, From::NormalWorld) {
             return Err(UNKNOWN);
         }
         let id = EndpointId(call.regs.w(1) as u16);
@@ -205,6 +211,7 @@ impl Spmc {
 
     /// FFA_NOTIFICATION_BIND.
     pub(crate) fn notification_bind(&self, call: &Call) -> Result<Regs, Status> {
+        self.since_v1_1(call)?;
         let flags = call.regs.w(2);
         if flags & !PER_VCPU != 0 {
             return Err(Status::InvalidParameters);
@@ -220,6 +227,7 @@ impl Spmc {
 
     /// FFA_NOTIFICATION_UNBIND.
     pub(crate) fn notification_unbind(&self, call: &Call) -> Result<Regs, Status> {
+        self.since_v1_1(call)?;
         call.zero(2..=2)?;
         self.with_binding(call, |bitmap, sender, bits| {
             if !bitmap.belongs_to(sender, bits) || bitmap.pending() & bits != 0 {
@@ -232,9 +240,6 @@ impl Spmc {
 
     /// What BIND and UNBIND have in common: w1 names sender and receiver, w3 and w4 hold the bits.
     fn with_binding(&self, call: &Call, change: impl FnOnce(&mut Bitmap, EndpointId, u64) -> Result<(), Status>) -> Result<Regs, Status> {
-        if self.version(call.from) < Version::V1_1 {
-            return Err(UNKNOWN);
-        }
         let (sender, receiver) = call.sender_receiver();
         let bits = bitmap_of(call)?;
         call.zero(5..=7)?;
@@ -268,9 +273,7 @@ impl Spmc {
 
     /// FFA_NOTIFICATION_SET.
     pub(crate) fn notification_set<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
-        if self.version(call.from) < Version::V1_1 {
-            return Err(UNKNOWN);
-        }
+        self.since_v1_1(call)?;
         let (sender, receiver) = call.sender_receiver();
         let flags = call.regs.w(2);
         let (per_vcpu, index) = (flags & PER_VCPU != 0, (flags >> 16) as u8);
@@ -342,9 +345,7 @@ impl Spmc {
 
     /// FFA_NOTIFICATION_GET: reads and clears. w1: vCPU in the upper half, receiver in the lower.
     pub(crate) fn notification_get(&self, call: &Call) -> Result<Regs, Status> {
-        if self.version(call.from) < Version::V1_1 {
-            return Err(UNKNOWN);
-        }
+        self.since_v1_1(call)?;
         let (vcpu, receiver) = call.sender_receiver();
         let flags = call.regs.w(2);
         call.zero(3..=7)?;
@@ -368,7 +369,8 @@ impl Spmc {
 
     /// FFA_NOTIFICATION_INFO_GET: which receivers, and which of their vCPUs, have something pending that was not yet reported.
     pub(crate) fn notification_info_get(&self, call: &Call) -> Result<Regs, Status> {
-        if !matches!(call.from, From::NormalWorld) || self.version(call.from) < Version::V1_1 {
+        self.since_v1_1(call)?;
+        if !matches!(call.from, From::NormalWorld) {
             return Err(UNKNOWN);
         }
         call.zero(1..=7)?;

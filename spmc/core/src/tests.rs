@@ -1,4 +1,9 @@
 //! Behaviour of the whole core, a call at a time: one module for each group of calls.
 
+mod buffers;
 mod chains;
+mod discovery;
+mod interrupts;
+mod lifecycle;
 mod messages;
+mod notifications;
