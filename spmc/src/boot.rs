@@ -18,7 +18,7 @@ use bulkhead_core::{MAX_CORES, MAX_PARTITIONS};
 use bulkhead_ffa::EndpointId;
 use bulkhead_manifests::partition::{ExceptionLevel, NsInterruptAction, PartitionManifest, PowerMessages, Trigger};
 use bulkhead_manifests::spmc::{MemoryKind, VmNode};
-use bulkhead_manifests::{AddressRange, LoadedPartition, ManifestError, Package, Platform, Reserved, Subject, check_system};
+use bulkhead_manifests::{AddressRange, LoadedPartition, ManifestError, Package, Platform, Reserved, Subject, check_spmc, check_system, unserved};
 
 /// Bytes that the SPMC manifest may have: TF-A maps one page for it.
 pub const MAX_MANIFEST: u64 = PAGE;
@@ -70,6 +70,8 @@ struct Found<'a> {
 pub fn load(manifest_address: u64) -> Result<(), BootError> {
     MANIFEST.lock().parse_into(physical::firmware_data(manifest_address, MAX_MANIFEST))?;
     let manifest = MANIFEST.lock();
+    // Before anything that it names is mapped: that might be Bulkhead itself.
+    check_spmc(&manifest, &Platform { reserved: &reserved(), cores: 0 })?;
     let mut normal_world = ArrayVec::new();
     for memory in manifest.memory.iter().filter(|m| m.kind == MemoryKind::NonSecure) {
         let range = memory.range;
@@ -119,14 +121,19 @@ fn read_partition(vm: &VmNode, place: usize) -> Result<Found<'_>, BootError> {
     Ok(Found { vm, package, place })
 }
 
+/// Memory that no partition may have.
+fn reserved() -> [Reserved; 2] {
+    let range = |r: core::ops::Range<u64>| AddressRange::new(r.start, r.end - r.start).unwrap_or_default();
+    [
+        Reserved { name: "TF-A's memory", range: range(platform::TRUSTED_FIRMWARE) },
+        Reserved { name: "Bulkhead's memory", range: range(platform::OWN_RAM) },
+    ]
+}
+
 /// Judges the whole system; partitions that may be left out are, the others stop the boot.
 #[inline(never)]
 fn check(manifest: &bulkhead_manifests::SpmcManifest, found: &mut ArrayVec<Found<'_>, MAX_PARTITIONS>) -> Result<(), BootError> {
-    let range = |r: core::ops::Range<u64>| AddressRange::new(r.start, r.end - r.start).unwrap_or_default();
-    let reserved = [
-        Reserved { name: "TF-A's memory", range: range(platform::TRUSTED_FIRMWARE) },
-        Reserved { name: "Bulkhead's memory", range: range(platform::OWN_RAM) },
-    ];
+    let reserved = reserved();
     let platform = Platform { reserved: &reserved, cores: 0 };
     loop {
         let guards: ArrayVec<_, MAX_PARTITIONS> = found.iter().map(|one| MANIFESTS[one.place].lock()).collect();
@@ -193,7 +200,7 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         id: EndpointId(one.vm.id().0),
         services,
         methods: Methods(manifest.messaging.0),
-        vcpus: manifest.execution_contexts.min(MAX_CORES as u16) as u8,
+        vcpus: one.vm.vcpu_count.min(MAX_CORES as u16) as u8,
         s_el0,
         notifications: manifest.notifications,
         power_off_messages: manifest.power_messages.is_some_and(|p| p.contains(PowerMessages::CPU_OFF)),
@@ -236,7 +243,7 @@ fn print_table(found: &[Found<'_>]) {
             if n == 0 {
                 say!(
                     "{:<12} {:#06x} {} {}   {:<6} {:<5} {:<5} {}",
-                    one.vm.debug_name, one.vm.id().0, service.uuid, manifest.ffa_version, level, manifest.execution_contexts, order, one.vm.memory()
+                    one.vm.debug_name, one.vm.id().0, service.uuid, manifest.ffa_version, level, one.vm.vcpu_count, order, one.vm.memory()
                 );
             } else {
                 say!("{:<12} {:<6} {}", "", "", service.uuid);
@@ -250,6 +257,9 @@ fn print_table(found: &[Found<'_>]) {
         }
         for region in &manifest.device_regions {
             say!("{:<12} {:<6} device {}: {}", "", "", region.name, region.range);
+        }
+        for (property, note) in unserved(one.vm, &manifest) {
+            say!("{:<12} {:<6} its {} changes nothing: {}", "", "", property, note);
         }
     }
 }
