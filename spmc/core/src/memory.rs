@@ -20,7 +20,8 @@ use pool::{Link, Pool};
 pub(crate) use retrieve::Reply;
 pub(crate) use send::{Progress, Sending};
 pub(crate) use transaction::Kind;
-use transaction::{BORROWERS, Borrower, FLAG_TIME_SLICE, FLAG_ZERO, RANGES, Range, State, TRANSACTIONS, Transaction, Transfer, lender_of, quota, slots};
+use transaction::{BORROWERS, Borrower, RANGES, Range, State, TRANSACTIONS, Transaction, Transfer};
+use transaction::{FLAG_TIME_SLICE, FLAG_ZERO, lender_of, quota, slots};
 
 /// Who holds memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -71,7 +71,12 @@ fn alike<T: PageTables>(tables: &T, owner: Owner, run: Run) -> (Option<Holding>,
 }
 
 /// The parts of `run` in which `owner` holds all pages alike, one after the other.
-fn parts<T: PageTables>(tables: &mut T, owner: Owner, run: Run, mut each: impl FnMut(&mut T, Run, Option<Holding>) -> Result<(), Status>) -> Result<(), Status> {
+fn parts<T: PageTables>(
+    tables: &mut T,
+    owner: Owner,
+    run: Run,
+    mut each: impl FnMut(&mut T, Run, Option<Holding>) -> Result<(), Status>,
+) -> Result<(), Status> {
     let mut at = run.start;
     while at < run.end() {
         let (holding, part) = alike(tables, owner, Run { start: at, pages: (run.end() - at) / PAGE });
@@ -105,7 +110,8 @@ pub(crate) fn give<T: PageTables>(
     let mut result = Ok(());
     for run in runs.clone() {
         result = parts(tables, lender, run, |tables, part, holding| {
-            let held = givable(holding, write).map_err(|status| if occurs_before(runs.clone(), pages_done, part.start) { Status::InvalidParameters } else { status })?;
+            let twice = |status| if occurs_before(runs.clone(), pages_done, part.start) { Status::InvalidParameters } else { status };
+            let held = givable(holding, write).map_err(twice)?;
             let so_far = terms.get_or_insert(Terms { write: true, execute: true, secure: held.secure });
             if so_far.secure != held.secure || pinned.iter().any(|page| part.contains(*page)) {
                 return Err(Status::Denied);
@@ -127,8 +133,8 @@ pub(crate) fn give<T: PageTables>(
     match (result, terms) {
         (Ok(()), Some(terms)) => Ok(terms),
         (result, _) => {
+            // The lender's access is as it was: nothing to flush.
             let _ = take_back(tables, lender, first_pages(runs, pages_done));
-            tables.flush(lender);
             // An empty transaction has no terms.
             Err(result.err().unwrap_or(Status::InvalidParameters))
         }
@@ -138,7 +144,8 @@ pub(crate) fn give<T: PageTables>(
 /// Whether a lender with this holding may give the page away.
 fn givable(holding: Option<Holding>, write: bool) -> Result<Holding, Status> {
     let held = holding.ok_or(Status::Denied)?;
-    let allowed = held.is_exclusive() && held.memory_type == MemoryType::Normal && held.permissions.read && (held.permissions.write || !write);
+    let accessible = held.permissions.read && (held.permissions.write || !write);
+    let allowed = held.is_exclusive() && held.memory_type == MemoryType::Normal && accessible;
     if allowed { Ok(held) } else { Err(Status::Denied) }
 }
 
@@ -170,7 +177,12 @@ pub(crate) fn take_back<T: PageTables>(tables: &mut T, lender: Owner, runs: impl
 ///
 /// # Errors
 /// DENIED when it does; NO_MEMORY.
-pub(crate) fn grant<T: PageTables>(tables: &mut T, borrower: Owner, runs: impl Iterator<Item = Run> + Clone, holding: Holding) -> Result<(), Status> {
+pub(crate) fn grant<T: PageTables>(
+    tables: &mut T,
+    borrower: Owner,
+    runs: impl Iterator<Item = Run> + Clone,
+    holding: Holding,
+) -> Result<(), Status> {
     for run in runs.clone() {
         let (there, part) = alike(tables, borrower, run);
         if there.is_some() || part != run {

@@ -197,7 +197,10 @@ impl MemoryManager {
         let entries: ArrayVec<Access, MAX_BORROWERS> = self
             .borrowers
             .iter(transaction.borrowers)
-            .map(|(_, b)| Access { endpoint: b.id, permissions: b.permissions, flags: 0, composite: 0, implementation_defined: b.implementation_defined })
+            .map(|(_, b)| {
+                let (endpoint, permissions, implementation_defined) = (b.id, b.permissions, b.implementation_defined);
+                Access { endpoint, permissions, flags: 0, composite: 0, implementation_defined }
+            })
             .collect();
         let (reply, transfer) = self.describe(caller, slot, transaction.attributes, default_access_size(caller.version), &entries)?;
         machine.write(to, &self.staging[..reply.fragment as usize]).map_err(|_| Status::Aborted)?;
@@ -206,7 +209,14 @@ impl MemoryManager {
     }
 
     /// FFA_MEM_FRAG_RX: the next piece of a description, from `offset` on.
-    pub(crate) fn retrieve_more<M: Machine>(&mut self, machine: &mut M, caller: Party, handle: u64, offset: u32, to: Address) -> Result<Reply, Status> {
+    pub(crate) fn retrieve_more<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        caller: Party,
+        handle: u64,
+        offset: u32,
+        to: Address,
+    ) -> Result<Reply, Status> {
         let slot = self.find(handle)?;
         let link = match caller.owner {
             Owner::NormalWorld => None,

@@ -63,7 +63,12 @@ pub(crate) struct Sending {
 
 impl MemoryManager {
     /// The first fragment. `partition_of` finds the partition that a descriptor names.
-    pub(crate) fn send<M: Machine>(&mut self, machine: &mut M, call: &Sending, partition_of: impl Fn(EndpointId) -> Result<u8, Status>) -> Result<Progress, Status> {
+    pub(crate) fn send<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        call: &Sending,
+        partition_of: impl Fn(EndpointId) -> Result<u8, Status>,
+    ) -> Result<Progress, Status> {
         if call.fragment > call.total {
             return Err(Status::InvalidParameters);
         }
@@ -96,7 +101,13 @@ impl MemoryManager {
         result
     }
 
-    fn first_fragment<M: Machine>(&mut self, machine: &mut M, call: &Sending, slot: usize, partition_of: impl Fn(EndpointId) -> Result<u8, Status>) -> Result<Progress, Status> {
+    fn first_fragment<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        call: &Sending,
+        slot: usize,
+        partition_of: impl Fn(EndpointId) -> Result<u8, Status>,
+    ) -> Result<Progress, Status> {
         let len = call.fragment as usize;
         let bytes = &self.staging[..len];
         let header = Header::parse(bytes, call.sender.version)?;

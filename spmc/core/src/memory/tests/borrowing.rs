@@ -455,7 +455,9 @@ fn a_request_is_one_fragment_in_the_tx_buffer() {
     let bytes = request.bytes(Version::V1_2);
     bench.write_tx(partition(0), &bytes);
     let (len, retrieve) = (bytes.len() as u64, u64::from(function::MEM_RETRIEVE_REQ_64));
-    for call in [[retrieve, len + 16, len, 0, 0], [retrieve, len, len, 0x1000, 0], [retrieve, len, len, 0, 1], [retrieve, len - 1, len - 1, 0, 0], [retrieve, PAGE + 8, PAGE + 8, 0, 0]] {
+    let wrong = [[len + 16, len, 0, 0], [len, len, PAGE, 0], [len, len, 0, 1], [len - 1, len - 1, 0, 0], [PAGE + 8, PAGE + 8, 0, 0]];
+    for [total, fragment, address, pages] in wrong {
+        let call = [retrieve, total, fragment, address, pages];
         assert_eq!(bench.call(partition(0), &call).as_error(), Some(Status::InvalidParameters));
     }
     // What follows the request does not matter.
@@ -484,6 +486,14 @@ fn a_retrieval_that_needs_more_than_there_is_leaves_nothing_behind() {
         bench.world().changes_left = None;
         bench.retrieve(partition(0), &request).unwrap();
     }
+}
+
+#[test]
+fn a_description_that_the_bus_refuses_gives_no_access() {
+    let (mut bench, request) = sent(NORMAL_WORLD, SHARE, &[id(0)]);
+    bench.world().remove_memory(page(partition(0), 0), true);
+    assert_eq!(bench.retrieve(partition(0), &request), Err(Status::Aborted));
+    assert_eq!(holding_of(&bench, 0, page(NORMAL_WORLD, 2)), None);
 }
 
 #[test]

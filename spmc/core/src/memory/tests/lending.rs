@@ -46,10 +46,14 @@ fn refused_bytes(version: Version, status: Status, change: impl FnOnce(&mut Vec<
 
 #[test]
 fn sharing_keeps_the_lender_s_access_and_lending_and_donating_take_it() {
-    for (function, state) in [(function::MEM_SHARE_64, PageState::Shared), (function::MEM_LEND_64, PageState::Lent), (function::MEM_DONATE_64, PageState::Lent)] {
+    let kinds = [(function::MEM_SHARE_64, PageState::Shared), (function::MEM_LEND_64, PageState::Lent), (function::MEM_DONATE_64, PageState::Lent)];
+    for (function, state) in kinds {
         let mut bench = Bench::new();
         let ranges = [(page(partition(0), 2), 2)];
-        let descriptor = if function == function::MEM_DONATE_64 { Descriptor::donation(partition(0), id(1), &ranges) } else { Descriptor::from(partition(0), &[id(1)], &ranges) };
+        let descriptor = match function {
+            function::MEM_DONATE_64 => Descriptor::donation(partition(0), id(1), &ranges),
+            _ => Descriptor::from(partition(0), &[id(1)], &ranges),
+        };
         bench.send(partition(0), function, &descriptor).unwrap();
         for n in 0..4 {
             let expected = if n < 2 { PageState::Owned } else { state };
@@ -276,6 +280,11 @@ fn offsets_and_sizes_must_lie_inside() {
     for value in [0, 48, 60, 68, 0xfff8, u32::MAX, u32::MAX - 7] {
         refused_bytes(Version::V1_1, invalid, put(48 + 4, value));
     }
+    // All as it should be, but for four bytes more before the composite descriptor.
+    refused_bytes(Version::V1_1, invalid, |bytes| {
+        bytes[52..56].copy_from_slice(&68u32.to_le_bytes());
+        bytes.splice(64..64, [0; 4]);
+    });
     // Its page count and range count.
     for value in [0, 1, 3] {
         refused_bytes(Version::V1_1, invalid, put(64, value));
@@ -295,6 +304,14 @@ fn reserved_fields_must_be_zero() {
     for at in [3, 24, 27, 40, 60, 79] {
         refused_bytes(Version::V1_0, Status::InvalidParameters, |bytes| bytes[at] = 1);
     }
+}
+
+#[test]
+fn a_descriptor_that_the_bus_refuses_is_an_abort() {
+    let mut bench = Bench::new();
+    bench.write_tx(NORMAL_WORLD, &share_to_first().bytes(Version::V1_2));
+    bench.world().remove_memory(page(NORMAL_WORLD, 1), false);
+    assert_eq!(bench.call(NORMAL_WORLD, &[u64::from(SHARE), 96, 96]).as_error(), Some(Status::Aborted));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::bench::{Answer, Bench, Descriptor, NORMAL_WORLD, id, page, partition}
 use crate::calls::From;
 use crate::memory::{Kind, PageState};
 use crate::tables::PAGE;
-use bulkhead_ffa::{Status, function};
+use bulkhead_ffa::{Status, Version, function};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
@@ -18,10 +18,24 @@ const LAST: u64 = 9;
 /// Partitions.
 const PARTITIONS: u8 = 3;
 
+/// A share, lend or donation.
+#[derive(Clone, Debug)]
+struct Send {
+    sender: u8,
+    kind: u8,
+    /// One bit for each partition.
+    receivers: u8,
+    /// Whose pages (which need not be the sender's), first page and length.
+    ranges: Vec<(u8, u64, u32)>,
+    /// Ranges that come in a second fragment, if there are as many.
+    later: usize,
+    /// Changes of tables after which one fails.
+    table_limit: Option<u64>,
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    /// Whose pages (which need not be the sender's), first page and length; who sends them how to whom.
-    Send { sender: u8, kind: u8, receivers: u8, ranges: Vec<(u8, u64, u32)>, piece: usize, table_limit: Option<u64> },
+    Send(Send),
     /// Which transaction, who, for reading only, and how many changes of tables are left.
     Retrieve { which: usize, who: u8, read_only: bool, table_limit: Option<u64> },
     Relinquish { which: usize, who: u8 },
@@ -41,10 +55,11 @@ fn key(n: u8) -> u8 {
 fn step() -> impl Strategy<Value = Step> {
     let range = (0..=PARTITIONS, FIRST..LAST, 1u32..4);
     let limit = prop_oneof![4 => Just(None), 1 => (0u64..4).prop_map(Some)];
+    let send = (0..=PARTITIONS, 0u8..3, 1u8..8, proptest::collection::vec(range, 1..4), 0usize..3, limit.clone());
     prop_oneof![
-        6 => (0..=PARTITIONS, 0u8..3, 1u8..8, proptest::collection::vec(range, 1..4), 0usize..3, limit.clone())
-            .prop_map(|(sender, kind, receivers, ranges, piece, table_limit)| Step::Send { sender, kind, receivers, ranges, piece, table_limit }),
-        8 => (any::<usize>(), 0..PARTITIONS, any::<bool>(), limit).prop_map(|(which, who, read_only, table_limit)| Step::Retrieve { which, who, read_only, table_limit }),
+        6 => send.prop_map(|(sender, kind, receivers, ranges, later, table_limit)| Step::Send(Send { sender, kind, receivers, ranges, later, table_limit })),
+        8 => (any::<usize>(), 0..PARTITIONS, any::<bool>(), limit)
+            .prop_map(|(which, who, read_only, table_limit)| Step::Retrieve { which, who, read_only, table_limit }),
         5 => (any::<usize>(), 0..PARTITIONS).prop_map(|(which, who)| Step::Relinquish { which, who }),
         5 => (any::<usize>(), 0..=PARTITIONS).prop_map(|(which, who)| Step::Reclaim { which, who }),
         1 => (0..PARTITIONS).prop_map(|who| Step::Fail { who }),
@@ -105,18 +120,20 @@ impl Model {
         self.transactions[which].alive = false;
     }
 
-    fn send(&mut self, bench: &mut Bench, sender: u8, kind: u8, receivers: u8, ranges: &[(u8, u64, u32)], piece: usize, limit: Option<u64>) -> Result<(), TestCaseError> {
-        let kind = [Kind::Share, Kind::Lend, Kind::Donate][usize::from(kind)];
-        let mut receivers: Vec<u8> = (0..PARTITIONS).filter(|n| receivers & 1 << n != 0).collect();
+    fn send(&mut self, bench: &mut Bench, step: &Send) -> Result<(), TestCaseError> {
+        let (sender, limit) = (step.sender, step.table_limit);
+        let kind = [Kind::Share, Kind::Lend, Kind::Donate][usize::from(step.kind)];
+        let mut receivers: Vec<u8> = (0..PARTITIONS).filter(|n| step.receivers & 1 << n != 0).collect();
         if kind == Kind::Donate {
             receivers.truncate(1);
         }
-        let ranges: Vec<_> = ranges.iter().map(|(of, first, pages)| (page(caller(*of), *first), *pages)).collect();
-        let pages: Vec<u64> = ranges.iter().flat_map(|(start, pages)| (0..u64::from(*pages)).map(move |n| start + n * PAGE)).collect();
+        let ranges: Vec<_> = step.ranges.iter().map(|(of, first, pages)| (page(caller(*of), *first), *pages)).collect();
+        let pages_of = |(start, pages): &(u64, u32)| (0..u64::from(*pages)).map(|n| start + n * PAGE).collect::<Vec<_>>();
+        let pages: Vec<u64> = ranges.iter().flat_map(pages_of).collect();
         let ids: Vec<_> = receivers.iter().map(|n| id(*n)).collect();
-        let secure = |page: &u64| *page < page_of_normal_world();
-        let owned = pages.iter().all(|p| matches!(self.ledger.get(&(key(sender), *p)), Some((PageState::Owned, write)) if *write || kind == Kind::Donate));
-        let expected = owned
+        let secure = |at: &u64| *at < page(NORMAL_WORLD, 0);
+        let owned = |held: Option<&(PageState, bool)>| matches!(held, Some((PageState::Owned, write)) if *write || kind == Kind::Donate);
+        let expected = pages.iter().all(|p| owned(self.ledger.get(&(key(sender), *p))))
             && pages.iter().collect::<BTreeSet<_>>().len() == pages.len()
             && pages.iter().all(|p| secure(p) == secure(&pages[0]))
             && !receivers.contains(&sender)
@@ -132,8 +149,8 @@ impl Model {
             Kind::Lend => function::MEM_LEND_32,
             Kind::Donate => function::MEM_DONATE_32,
         };
-        let bytes = sent.bytes(bulkhead_ffa::Version::V1_2);
-        let first = bytes.len() - (piece * 16).min(16 * (ranges.len() - 1));
+        let bytes = sent.bytes(Version::V1_2);
+        let first = bytes.len() - (step.later * 16).min(16 * (ranges.len() - 1));
         bench.world().changes_left = limit;
         let answer = bench.send_in(caller(sender), call, &bytes, &[first]);
         bench.world().changes_left = None;
@@ -147,8 +164,8 @@ impl Model {
 
     fn retrieve(&mut self, bench: &mut Bench, which: usize, who: u8, read_only: bool, limit: Option<u64>) -> Result<(), TestCaseError> {
         let transaction = &self.transactions[which];
-        let writable = transaction.pages.iter().all(|p| self.ledger.get(&(key(transaction.sender), *p)).is_some_and(|held| held.1));
-        let write = !read_only && writable;
+        let lender = key(transaction.sender);
+        let write = !read_only && transaction.pages.iter().all(|p| self.ledger.get(&(lender, *p)).is_some_and(|held| held.1));
         let expected = transaction.alive
             && !transaction.orphaned
             && transaction.receivers.contains(&who)
@@ -202,7 +219,7 @@ impl Model {
     fn run(&mut self, bench: &mut Bench, step: &Step) -> Result<(), TestCaseError> {
         let count = self.transactions.len();
         match *step {
-            Step::Send { sender, kind, receivers, ref ranges, piece, table_limit } => self.send(bench, sender, kind, receivers, ranges, piece, table_limit),
+            Step::Send(ref send) => self.send(bench, send),
             Step::Fail { who } => {
                 self.fail(bench, who);
                 Ok(())
@@ -220,7 +237,8 @@ impl Model {
             }
             Step::Reclaim { which, who } => {
                 let transaction = &self.transactions[which % count];
-                let expected = transaction.alive && !transaction.orphaned && transaction.sender == who && transaction.holders.is_empty() && !self.failed.contains(&who);
+                let idle = transaction.alive && !transaction.orphaned && transaction.holders.is_empty();
+                let expected = idle && transaction.sender == who && !self.failed.contains(&who);
                 let answer = bench.reclaim(caller(who), transaction.handle, 0);
                 if Self::agree(expected, &answer, false)? {
                     self.end(which % count);
@@ -229,10 +247,6 @@ impl Model {
             }
         }
     }
-}
-
-fn page_of_normal_world() -> u64 {
-    page(NORMAL_WORLD, 0)
 }
 
 fn ledger_of(bench: &Bench) -> Ledger {
@@ -274,14 +288,16 @@ proptest! {
             let who = model.transactions[which].sender;
             model.run(&mut bench, &Step::Reclaim { which, who })?;
         }
-        let moved: BTreeSet<u64> = model.transactions.iter().filter(|t| t.kind == Kind::Donate && !t.holders.is_empty()).flat_map(|t| t.pages.clone()).collect();
+        let donated = model.transactions.iter().filter(|t| t.kind == Kind::Donate && !t.holders.is_empty());
+        let moved: BTreeSet<u64> = donated.flat_map(|t| t.pages.clone()).collect();
         for (at, held) in ledger_of(&bench) {
             prop_assert!(moved.contains(&at.1) || first.get(&at) == Some(&held), "{at:x?}: {held:?}");
         }
     }
 
     #[test]
-    fn arbitrary_descriptors_change_nothing_or_are_valid(bytes in proptest::collection::vec(any::<u8>(), 0..300), function in prop_oneof![Just(function::MEM_SHARE_32), Just(function::MEM_LEND_64), Just(function::MEM_RETRIEVE_REQ_32), Just(function::MEM_RELINQUISH)]) {
+    fn arbitrary_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300), which in 0usize..4) {
+        let function = [function::MEM_SHARE_32, function::MEM_LEND_64, function::MEM_RETRIEVE_REQ_32, function::MEM_RELINQUISH][which];
         let mut bench = Bench::new();
         let before = ledger_of(&bench);
         bench.write_tx(partition(0), &bytes);
@@ -292,9 +308,14 @@ proptest! {
     }
 
     #[test]
-    fn damaged_descriptors_never_panic(damage in proptest::collection::vec((0usize..128, any::<u8>()), 1..4), kind in 0usize..3, fragment in 0u64..140) {
+    fn damaged_descriptors_do_no_damage(
+        damage in proptest::collection::vec((0usize..128, any::<u8>()), 1..4),
+        kind in 0usize..3,
+        fragment in 0u64..140,
+    ) {
         let mut bench = Bench::new();
-        let mut bytes = Descriptor::from(partition(0), &[id(1), id(2)], &[(page(partition(0), 2), 2), (page(partition(0), 6), 2)]).bytes(bulkhead_ffa::Version::V1_2);
+        let ranges = [2, 6].map(|n| (page(partition(0), n), 2));
+        let mut bytes = Descriptor::from(partition(0), &[id(1), id(2)], &ranges).bytes(Version::V1_2);
         for (at, value) in damage {
             let at = at % bytes.len();
             bytes[at] = value;
