@@ -108,9 +108,10 @@ impl Findings {
         if self.toolchain.is_none() {
             let _ = writeln!(
                 text,
-                "  missing  {:<24} the active toolchain lacks {target} (`rustup target add {target}` serves as well)",
+                "  missing  {:<24} the active toolchain lacks {target} or {uefi} (`rustup target add {target} {uefi}` serves as well)",
                 "Rust for AArch64",
-                target = toolchain::TARGET
+                target = toolchain::TARGET,
+                uefi = toolchain::UEFI_TARGET
             );
         }
         text

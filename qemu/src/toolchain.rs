@@ -20,8 +20,10 @@ use crate::interrupt::Group;
 use crate::progress::Progress;
 use crate::project::Project;
 
-/// The target triple of everything that runs on the board.
+/// The target triple of everything that runs on the board, except for UEFI applications.
 pub const TARGET: &str = "aarch64-unknown-none-softfloat";
+/// The target triple of UEFI applications.
+pub const UEFI_TARGET: &str = "aarch64-unknown-uefi";
 
 /// What Debian's way needs, by package.
 pub const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "rust-web-src", "cargo-web", "lld"];
@@ -57,26 +59,39 @@ impl Toolchain {
     /// Which toolchain this machine has, if any.
     #[must_use]
     pub fn detect() -> Option<Self> {
-        if sysroot().is_some_and(|s| s.join("lib/rustlib").join(TARGET).is_dir()) {
+        if sysroot().is_some_and(|s| [TARGET, UEFI_TARGET].iter().all(|target| s.join("lib/rustlib").join(target).is_dir())) {
             return Some(Self::Target);
         }
-        let debian = ["/usr/bin/rustc", "/usr/bin/cargo", "/usr/bin/ld.lld", "/usr/lib/rustlib/src/rust/library/core"];
+        let debian = ["/usr/bin/rustc", "/usr/bin/cargo", "/usr/bin/ld.lld", "/usr/bin/lld-link", "/usr/lib/rustlib/src/rust/library/core"];
         debian.iter().all(|p| Path::new(p).exists()).then_some(Self::Debian)
+    }
+
+    /// Which toolchain this machine has.
+    ///
+    /// # Errors
+    /// When it has none; the message says what to install.
+    pub fn require() -> Result<Self> {
+        Self::detect().with_context(|| {
+            format!(
+                "no Rust toolchain for AArch64: run `rustup target add {TARGET} {UEFI_TARGET}`, or on Debian `apt-get install {}`",
+                DEBIAN_PACKAGES.join(" ")
+            )
+        })
     }
 
     /// Which one, and why.
     #[must_use]
     pub fn describe(self) -> String {
         match self {
-            Self::Target => format!("the active Rust toolchain: it has the target {TARGET}"),
+            Self::Target => format!("the active Rust toolchain: it has the targets {TARGET} and {UEFI_TARGET}"),
             Self::Debian => format!(
-                "Debian's /usr/bin/rustc with its library source (build-std), because the active Rust toolchain lacks the target {TARGET}"
+                "Debian's /usr/bin/rustc with its library source (build-std), because the active Rust toolchain lacks {TARGET} or {UEFI_TARGET}"
             ),
         }
     }
 
-    /// `cargo build` for the target, to which packages are added.
-    fn cargo(self, project: &Project, profile: Profile) -> Command {
+    /// `cargo build` for `target`, to which packages are added.
+    fn cargo(self, project: &Project, target: &str, profile: Profile) -> Command {
         let mut command = match self {
             Self::Target => Command::new("cargo"),
             Self::Debian => Command::new("/usr/bin/cargo"),
@@ -89,7 +104,7 @@ impl Toolchain {
                 command.env_remove(&name);
             }
         }
-        command.current_dir(&project.root).args(["build", "--quiet", "--target", TARGET]);
+        command.current_dir(&project.root).args(["build", "--quiet", "--target", target]);
         command.arg("--target-dir").arg(project.bare_metal_target());
         if profile == Profile::Release {
             command.arg("--release");
@@ -98,7 +113,8 @@ impl Toolchain {
             let path = std::env::var("PATH").unwrap_or_default();
             command.env("PATH", format!("/usr/bin:{path}")).env_remove("RUSTUP_TOOLCHAIN");
             // Packaged compilers carry the standard library's source but call building it unstable.
-            command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Clinker=ld.lld");
+            let linker = if target == UEFI_TARGET { "lld-link" } else { "ld.lld" };
+            command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", format!("-Clinker={linker}"));
             command.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
         command
@@ -153,13 +169,11 @@ pub struct Image {
 /// # Errors
 /// When there is no toolchain, or compilation fails; the compiler's messages are printed.
 pub fn build(project: &Project, progress: &Progress, profile: Profile, crates: &[Crate]) -> Result<Vec<Image>> {
-    let toolchain = Toolchain::detect().with_context(|| {
-        format!("no Rust toolchain for AArch64: run `rustup target add {TARGET}`, or on Debian `apt-get install {}`", DEBIAN_PACKAGES.join(" "))
-    })?;
+    let toolchain = Toolchain::require()?;
     // One cargo call per set of features: features of one package must not leak into another's build.
     let plain: Vec<&Crate> = crates.iter().filter(|c| c.features.is_empty()).collect();
     if !plain.is_empty() {
-        compile(project, progress, toolchain, profile, &plain)?;
+        compile(project, progress, toolchain, TARGET, profile, &plain)?;
     }
     let plain: Vec<Image> = plain.into_iter().map(|one| link_result(project, profile, one, "")).collect::<Result<_>>()?;
     let mut plain = plain.into_iter();
@@ -169,17 +183,37 @@ pub fn build(project: &Project, progress: &Progress, profile: Profile, crates: &
             if one.features.is_empty() {
                 return plain.next().with_context(|| format!("{} was not built", one.binary));
             }
-            compile(project, progress, toolchain, profile, &[one])?;
+            compile(project, progress, toolchain, TARGET, profile, &[one])?;
             link_result(project, profile, one, &one.features.join("-"))
         })
         .collect()
 }
 
-fn compile(project: &Project, progress: &Progress, toolchain: Toolchain, profile: Profile, crates: &[&Crate]) -> Result<()> {
+/// Compiles a UEFI application (optimised) and returns its file.
+///
+/// # Errors
+/// When there is no toolchain, or compilation fails; the compiler's messages are printed.
+pub fn build_uefi(project: &Project, progress: &Progress, application: &Crate) -> Result<PathBuf> {
+    compile(project, progress, Toolchain::require()?, UEFI_TARGET, Profile::Release, &[application])?;
+    let file = project.bare_metal_target().join(UEFI_TARGET).join("release").join(format!("{}.efi", application.binary));
+    if !file.is_file() {
+        bail!("cargo did not make {}", file.display());
+    }
+    Ok(file)
+}
+
+fn compile(
+    project: &Project,
+    progress: &Progress,
+    toolchain: Toolchain,
+    target: &str,
+    profile: Profile,
+    crates: &[&Crate],
+) -> Result<()> {
     use std::io::IsTerminal;
     use std::os::unix::process::CommandExt;
     let names = crates.iter().map(|c| c.package).collect::<Vec<_>>().join(", ");
-    let mut command = toolchain.cargo(project, profile);
+    let mut command = toolchain.cargo(project, target, profile);
     for one in crates {
         command.args(["--package", one.package, "--bin", one.binary]);
         if !one.features.is_empty() {
