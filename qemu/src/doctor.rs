@@ -60,6 +60,8 @@ const REQUIREMENTS: &[Requirement] = &[
     program("python3", "python3", "build scripts of OP-TEE and EDK2"),
     file("python3-pyelftools", "/usr/lib/python3/dist-packages/elftools", "OP-TEE's build scripts"),
     file("python3-cryptography", "/usr/lib/python3/dist-packages/cryptography", "OP-TEE's build scripts"),
+    program("openssl", "openssl", "keys for secure boot"),
+    program("sbsigntool", "sbsign", "EFI binaries signed for secure boot"),
     program("acpica-tools", "iasl", "EDK2's ACPI tables"),
     program("nasm", "nasm", "EDK2's tool definitions"),
     file("uuid-dev", "/usr/include/uuid/uuid.h", "EDK2's build tools"),

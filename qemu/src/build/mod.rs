@@ -1,6 +1,7 @@
 //! The recipes, one file per component. See [`crate::recipe`] for how to write one.
 
 pub mod edk2;
+pub mod keys;
 pub mod linux;
 pub mod optee;
 pub mod tfa;
@@ -10,7 +11,7 @@ use crate::recipe::Recipe;
 /// Every recipe that the demonstration and the tests use.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Recipe>> {
-    let mut recipes: Vec<Box<dyn Recipe>> = vec![Box::new(tfa::Tfa), Box::new(optee::Optee)];
+    let mut recipes: Vec<Box<dyn Recipe>> = vec![Box::new(tfa::Tfa), Box::new(optee::Optee), Box::new(keys::Keys)];
     recipes.extend(edk2::all());
     recipes.extend(linux::all());
     recipes
