@@ -12,7 +12,9 @@ pub const BUFFER_SIZE: u64 = 4096;
 
 /// An endpoint's buffer pair.
 pub struct Mailbox {
-    buffers: Option<Buffers>,
+    /// Valid while `mapped`. Not an option, so that an empty mailbox is all zero bits (see [`Spmc`]).
+    buffers: Buffers,
+    mapped: bool,
     full: bool,
 }
 
@@ -28,7 +30,12 @@ pub struct Buffers {
 impl Mailbox {
     /// No buffers.
     pub const fn new() -> Self {
-        Self { buffers: None, full: false }
+        let nowhere = Address { pa: 0, secure: false };
+        Self { buffers: Buffers { rx: nowhere, tx: nowhere }, mapped: false, full: false }
+    }
+
+    fn pair(&self) -> Option<Buffers> {
+        self.mapped.then_some(self.buffers)
     }
 
     /// The buffers.
@@ -36,7 +43,7 @@ impl Mailbox {
     /// # Errors
     /// `missing` when none are mapped.
     pub fn buffers(&self, missing: Status) -> Result<Buffers, Status> {
-        self.buffers.ok_or(missing)
+        self.pair().ok_or(missing)
     }
 
     /// The RX buffer, for the SPMC to write.
@@ -44,7 +51,7 @@ impl Mailbox {
     /// # Errors
     /// BUSY when the endpoint still owns it or has none.
     pub fn free_rx(&self) -> Result<Address, Status> {
-        match self.buffers {
+        match self.pair() {
             Some(buffers) if !self.full => Ok(buffers.rx),
             _ => Err(Status::Busy),
         }
@@ -68,12 +75,12 @@ impl Mailbox {
     /// Forgets the buffers; whether there were any.
     pub fn unmap(&mut self) -> bool {
         self.full = false;
-        self.buffers.take().is_some()
+        core::mem::take(&mut self.mapped)
     }
 
     /// Whether `page` is one of the buffers.
     pub fn holds(&self, page: u64) -> bool {
-        self.buffers.is_some_and(|b| b.rx.pa == page || b.tx.pa == page)
+        self.pair().is_some_and(|b| b.rx.pa == page || b.tx.pa == page)
     }
 }
 
@@ -88,7 +95,7 @@ impl Spmc {
         }
         let endpoint = self.endpoint(call.from);
         let mut mailbox = endpoint.mailbox.lock();
-        if mailbox.buffers.is_some() {
+        if mailbox.mapped {
             return Err(Status::Denied);
         }
         // Keeps memory transactions from moving the pages between the check and the registration.
@@ -104,7 +111,8 @@ impl Spmc {
             }
             Ok(Address { pa: page, secure: holding.secure })
         };
-        mailbox.buffers = Some(Buffers { rx: place(machine, rx)?, tx: place(machine, tx)? });
+        mailbox.buffers = Buffers { rx: place(machine, rx)?, tx: place(machine, tx)? };
+        mailbox.mapped = true;
         mailbox.full = false;
         Ok(Regs::success(&[]))
     }

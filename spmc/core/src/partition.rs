@@ -1,11 +1,12 @@
 //! Partitions: what the manifest fixed, and what changes while they run.
 
+use crate::OUR_VERSION;
 use crate::mailbox::Mailbox;
 use crate::vcpu::Vcpu;
 use crate::{MAX_CORES, interrupts::VirtualInterrupts};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{EndpointId, Uuid, Version};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use spin::{Mutex, Once};
 
 /// Index of a partition in the SPMC's table.
@@ -94,26 +95,27 @@ pub struct PartitionConfig {
 
 /// The version that an endpoint speaks, and whether it may still change (DEN0077A v1.2 section 13.2).
 pub struct Spoken {
-    version: AtomicU32,
+    /// The minor number: every endpoint speaks major version 1.
+    minor: AtomicU16,
     locked: AtomicBool,
 }
 
 impl Spoken {
     const fn new() -> Self {
-        Self { version: AtomicU32::new(Version::V1_0.0), locked: AtomicBool::new(false) }
+        Self { minor: AtomicU16::new(0), locked: AtomicBool::new(false) }
     }
 
     /// The version spoken now.
     pub fn version(&self) -> Version {
-        Version(self.version.load(Ordering::Relaxed))
+        Version::new(OUR_VERSION.major(), self.minor.load(Ordering::Relaxed))
     }
 
-    /// Sets the version, where it is not locked.
+    /// Sets the version, one of major number 1, where it is not locked.
     pub fn set(&self, version: Version) -> bool {
         if self.locked.load(Ordering::Relaxed) && version != self.version() {
             return false;
         }
-        self.version.store(version.0, Ordering::Relaxed);
+        self.minor.store(version.minor(), Ordering::Relaxed);
         true
     }
 

@@ -14,7 +14,12 @@ use spin::Mutex;
 /// The FF-A version that Bulkhead implements.
 pub const OUR_VERSION: Version = Version::V1_2;
 
+/// Partition indices in the order of the table, as [`Spmc::set_boot_order`] packs them.
+const TABLE_ORDER: u64 = 0x0706_0504_0302_0100;
+
 /// Everything that cores share.
+///
+/// A fresh one is all zero bits: it is a static of the binary, and so costs nothing in the image.
 ///
 /// Locks are taken in the order in which the fields stand, a partition's mailbox before the memory lock; none is held
 /// while a partition runs.
@@ -30,7 +35,7 @@ pub struct Spmc {
     pub(crate) delayed_schedule_receiver: AtomicU8,
     /// Cores on which a vCPU went to wait though an interrupt is pending for it, a bit for each.
     pub(crate) left_interrupts: AtomicU8,
-    /// Partition indices in boot order, one byte each from bit 0.
+    /// Partition indices in boot order, one byte each from bit 0, exclusive-or the order of the table.
     boot_order: AtomicU64,
 }
 
@@ -47,7 +52,7 @@ impl Spmc {
             consoles: Mutex::new(crate::console::Consoles::new()),
             delayed_schedule_receiver: AtomicU8::new(0),
             left_interrupts: AtomicU8::new(0),
-            boot_order: AtomicU64::new(0x0706_0504_0302_0100),
+            boot_order: AtomicU64::new(0),
         }
     }
 
@@ -63,11 +68,11 @@ impl Spmc {
     /// Sets the order in which partitions are initialised: `order[n]` is the index of the n-th.
     pub fn set_boot_order(&self, order: &[PartitionIndex]) {
         let word = order.iter().take(8).rev().fold(0u64, |word, index| word << 8 | u64::from(*index));
-        self.boot_order.store(word, Ordering::Relaxed);
+        self.boot_order.store(word ^ TABLE_ORDER, Ordering::Relaxed);
     }
 
     pub(crate) fn boot_order(&self) -> impl Iterator<Item = PartitionIndex> {
-        let word = self.boot_order.load(Ordering::Relaxed);
+        let word = self.boot_order.load(Ordering::Relaxed) ^ TABLE_ORDER;
         (0..self.count()).map(move |n| (word >> (8 * n)) as u8)
     }
 

@@ -90,7 +90,10 @@ pub struct Vcpu {
     holds_interrupts: AtomicBool,
 }
 
-const NOBODY: u64 = u64::MAX;
+/// No callee. Zero, as all that a fresh [`crate::Spmc`] holds is, so that it takes no room in the image.
+const NOBODY: u64 = 0;
+/// Marks a callee.
+const SOMEBODY: u64 = 1 << 16;
 
 impl Vcpu {
     /// A vCPU that never ran.
@@ -183,7 +186,7 @@ impl Vcpu {
 
     /// Remembers whom this vCPU called, so that FFA_RUN of the head of a chain finds its tail.
     pub fn set_callee(&self, callee: Option<VcpuId>) {
-        self.callee.store(callee.map_or(NOBODY, |v| u64::from(v.partition) << 8 | u64::from(v.index)), Ordering::Relaxed);
+        self.callee.store(callee.map_or(NOBODY, |v| SOMEBODY | u64::from(v.partition) << 8 | u64::from(v.index)), Ordering::Relaxed);
     }
 
     /// Whom this vCPU called last and still waits for.
