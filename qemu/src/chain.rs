@@ -78,6 +78,14 @@ impl Chain {
     /// # Errors
     /// When a part is missing or does not fit.
     pub fn assemble(&self, project: &Project, name: &str, stmm: StmmImage) -> Result<Assembled> {
+        system::assemble(project, &self.system(project, name, stmm)?).with_context(|| format!("cannot assemble {name}"))
+    }
+
+    /// The parts of the chain, to be assembled as system `name`.
+    ///
+    /// # Errors
+    /// When a part is missing.
+    pub fn system(&self, project: &Project, name: &str, stmm: StmmImage) -> Result<System> {
         let mut partitions = Vec::new();
         if self.changes.has(OPTEE) {
             partitions.push(Partition {
@@ -104,20 +112,16 @@ impl Chain {
             Some(path) => path.clone(),
             None => self.artifacts.file("uefi", "QEMU_EFI.fd")?,
         };
-        system::assemble(
-            project,
-            &System {
-                name: name.to_owned(),
-                tfa: self.artifacts.dir("tfa")?.to_path_buf(),
-                spmc: self.spmc.bin.clone(),
-                spmc_manifest: project.root.join("manifests/spmc.dts"),
-                without: self.changes.without.clone(),
-                partitions,
-                normal_world,
-                judged: true,
-            },
-        )
-        .with_context(|| format!("cannot assemble {name}"))
+        Ok(System {
+            name: name.to_owned(),
+            tfa: self.artifacts.dir("tfa")?.to_path_buf(),
+            spmc: self.spmc.bin.clone(),
+            spmc_manifest: project.root.join("manifests/spmc.dts"),
+            without: self.changes.without.clone(),
+            partitions,
+            normal_world,
+            judged: true,
+        })
     }
 
     /// The machine for an assembled chain: with Linux's disk, unless something else runs in UEFI's place.

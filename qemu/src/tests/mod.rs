@@ -3,6 +3,7 @@
 pub mod boot;
 pub mod host;
 pub mod payload;
+pub mod refusals;
 pub mod shell;
 pub mod target;
 

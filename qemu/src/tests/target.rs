@@ -1,12 +1,12 @@
-//! Boots on QEMU: Rust test partitions with the normal-world payload ([`super::payload`]), an interactive boot of the real
-//! chain ([`super::shell`]), then the demonstration's boots.
+//! Boots on QEMU: Rust test partitions with the normal-world payload ([`super::payload`]), broken manifests
+//! ([`super::refusals`]), an interactive boot of the real chain ([`super::shell`]), then the demonstration's boots.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::boot::{self, Expected};
-use super::{Tally, payload, shell};
+use super::{Tally, payload, refusals, shell};
 use crate::chain::{Chain, Changes};
 use crate::cli::RunOptions;
 use crate::demonstration::{BOOTS, Boot};
@@ -52,6 +52,9 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
 pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Result<Tally> {
     let settings = Settings { cpus: CPUS, memory: MEMORY, profile: Profile::Release, full: false, changes: Changes::default() };
     let mut tally = payload::run(project, progress, filter)?;
+    if filter.is_none_or(|f| refusals::NAME.contains(f)) {
+        tally += refusals::run(project, progress)?;
+    }
     if filter.is_none_or(|f| shell::NAME.contains(f)) {
         let chain = Chain::build(project, progress, settings.profile, settings.changes.clone())?;
         tally += shell::run(project, &chain)?;
