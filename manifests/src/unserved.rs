@@ -1,5 +1,5 @@
-//! What a manifest may say, rightly, that Bulkhead takes note of and does not act on: named at boot and by the linter, so
-//! that nobody relies on it.
+//! What a manifest may say, rightly, that Bulkhead takes note of and does not act on: named at boot, so that nobody
+//! relies on it.
 
 use crate::partition::{OtherSecureInterruptAction, PartitionManifest, PowerMessages, VmMessages};
 use crate::spmc::VmNode;
