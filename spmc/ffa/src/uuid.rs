@@ -8,7 +8,7 @@ impl Uuid {
     /// All bytes zero: "any" in a query, "none" in an answer.
     pub const NIL: Self = Self([0; 16]);
 
-    /// From four 32-bit registers (FFA_PARTITION_INFO_GET w1 to w4): each holds four bytes, the first in bits 7..0
+    /// From four 32-bit registers (FFA_PARTITION_INFO_GET w1 to w4), or the four cells of a manifest's `uuid`: each holds four bytes, the first in bits 7..0
     /// (SMCCC DEN0028 section 5.3).
     #[must_use]
     pub fn from_words(words: [u32; 4]) -> Self {
@@ -39,17 +39,6 @@ impl Uuid {
     pub fn doublewords(self) -> [u64; 2] {
         let [a, b, c, d] = self.words().map(u64::from);
         [a | b << 32, c | d << 32]
-    }
-
-    /// From a manifest's `uuid = <a b c d>`: four cells, each the four bytes in the order in which they are printed
-    /// (the big-endian reading of the text form), as TF-A's and Hafnium's manifests write them.
-    #[must_use]
-    pub fn from_manifest_cells(cells: [u32; 4]) -> Self {
-        let mut bytes = [0; 16];
-        for (chunk, cell) in bytes.chunks_exact_mut(4).zip(cells) {
-            chunk.copy_from_slice(&cell.to_be_bytes());
-        }
-        Self(bytes)
     }
 }
 
@@ -85,6 +74,5 @@ mod tests {
         let [lo, hi] = uuid.doublewords();
         assert_eq!(Uuid::from_doublewords(lo, hi), uuid);
         assert_eq!(uuid.words()[0], 0xdcae_8d37);
-        assert_eq!(Uuid::from_manifest_cells([0x378d_aedc, 0xf06b_4446, 0x8314_40ab, 0x933c_87a3]), uuid);
     }
 }
