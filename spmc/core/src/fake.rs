@@ -138,6 +138,21 @@ pub struct Bench {
     pub spmc: Arc<Spmc>,
     /// The core that the methods act on.
     pub machine: Fake,
+    /// Not with a guest: what it holds must not keep its own thread alive.
+    ends: Option<Arc<Ends>>,
+}
+
+/// Ends all guests when the test drops its last [`Bench`].
+struct Ends(Arc<Mutex<World>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let mut world = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for vcpu in world.vcpus.iter_mut().flatten() {
+            // Its script waits for an entry, and sees that there will be none.
+            vcpu.thread = None;
+        }
+    }
 }
 
 /// Ends a guest's thread quietly when its test is over.
@@ -415,7 +430,7 @@ impl Machine for Fake {
         let (exits, exit) = channel();
         let handle = std::thread::spawn(move || {
             let (Ok(first), Some(script)) = (entries.recv(), script) else { return };
-            let bench = Bench { spmc: script.spmc, machine: Fake { world, core, latest: None } };
+            let bench = Bench { spmc: script.spmc, machine: Fake { world, core, latest: None }, ends: None };
             let mut guest = Guest { enter: entries, exit: exits, last: first, entry, id: script.id, bench };
             (script.run)(&mut guest);
             // What has nothing more to say waits; nobody may have anything to say to it.
@@ -577,7 +592,8 @@ impl Bench {
         let machine = Fake { world: Arc::default(), core: 0, latest: None };
         let data = Permissions { execute: false, ..ALL };
         machine.world().give(Owner::NormalWorld, NORMAL_MEMORY, PAGES, data, false);
-        let mut bench = Self { spmc: Arc::new(Spmc::new()), machine };
+        let ends = Some(Arc::new(Ends(machine.world.clone())));
+        let mut bench = Self { spmc: Arc::new(Spmc::new()), machine, ends };
         let agreed = bench.version(version);
         assert_eq!(agreed, 0x1_0002);
         bench
@@ -607,7 +623,7 @@ impl Bench {
 
     /// The same SPMC, as core `core` sees it.
     pub fn on(&self, core: usize) -> Self {
-        Self { spmc: self.spmc.clone(), machine: Fake { world: self.machine.world.clone(), core, latest: None } }
+        Self { spmc: self.spmc.clone(), machine: Fake { world: self.machine.world.clone(), core, latest: None }, ends: self.ends.clone() }
     }
 
     /// What cores share.

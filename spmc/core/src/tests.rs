@@ -3,6 +3,7 @@
 mod buffers;
 mod chains;
 mod discovery;
+mod hostile;
 mod interrupts;
 mod lifecycle;
 mod messages;

@@ -1,0 +1,250 @@
+//! Whatever the normal world and the partitions put into their registers: nothing panics, no lock stays taken, no vCPU is
+//! lost, and answers have nothing in them that does not belong there.
+
+use crate::PartitionConfig;
+use crate::fake::*;
+use crate::machine::Exit;
+use crate::partition::NormalWorldInterrupts;
+use crate::vcpu::{Caller, RunState, VcpuId};
+use arrayvec::ArrayVec;
+use bulkhead_ffa::{Regs, Version, function};
+use proptest::prelude::*;
+use std::vec::Vec;
+
+/// What a partition does next.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Call(Regs),
+    Answer,
+    Stop(Exit),
+    Raise(u32),
+    Crash,
+}
+
+/// What happens in the normal world next, on which core.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Call(Regs),
+    Interrupt(u32),
+    CoreOn,
+    CoreOff,
+}
+
+fn identifier() -> BoxedStrategy<u64> {
+    let known = (0x60u64..0x91, prop_oneof![Just(0x8400_0000u64), Just(0xc400_0000)]).prop_map(|(n, base)| base | n);
+    prop_oneof![20 => known, 1 => any::<u64>(), 1 => 0xff00u64..0xff10, 1 => 0x8400_0060u64..0x8401_0090].boxed()
+}
+
+fn ends() -> BoxedStrategy<u64> {
+    let id = prop_oneof![4 => 0x8000u64..0x8005, 2 => 0u64..5, 1 => 0u64..0x1_0000];
+    (id.clone(), id).prop_map(|(a, b)| a << 16 | b).boxed()
+}
+
+fn value() -> BoxedStrategy<u64> {
+    let page = prop_oneof![Just(NORMAL_MEMORY), Just(SECURE_MEMORY), Just(SECURE_MEMORY + PARTITION_MEMORY)];
+    prop_oneof![
+        6 => Just(0u64),
+        3 => 0u64..48,
+        2 => (page, 0u64..PAGES + 1).prop_map(|(page, n)| page + n * 0x1000),
+        1 => identifier(),
+        1 => ends(),
+        1 => any::<u64>(),
+        1 => Just(u64::MAX),
+    ].boxed()
+}
+
+fn registers() -> BoxedStrategy<Regs> {
+    let first = prop_oneof![3 => ends(), 2 => value()];
+    (identifier(), first, proptest::array::uniform16(value())).prop_map(|(id, first, rest)| {
+        let mut regs = Regs::new(&[id, first]);
+        regs.0[2..].copy_from_slice(&rest);
+        regs
+    }).boxed()
+}
+
+/// Calls that are right, so that conversations get deep.
+fn request() -> BoxedStrategy<Regs> {
+    let id = prop_oneof![Just(function::MSG_SEND_DIRECT_REQ_32), Just(function::MSG_SEND_DIRECT_REQ_64), Just(function::MSG_SEND_DIRECT_REQ2)];
+    let run = (0u64..4, 0u64..2).prop_map(|(n, vcpu)| Regs::new(&[u64::from(function::RUN), (0x8001 + n) << 16 | vcpu]));
+    let request = (id, 0u64..3).prop_map(|(id, n)| Regs::new(&[u64::from(id), 0x8001 + n]));
+    prop_oneof![request, run].boxed()
+}
+
+fn interrupt() -> BoxedStrategy<u32> {
+    prop_oneof![Just(40), Just(41), Just(42), Just(99)].boxed()
+}
+
+fn act() -> BoxedStrategy<Act> {
+    prop_oneof![
+        8 => registers().prop_map(Act::Call),
+        6 => Just(Act::Answer),
+        4 => (0x8001u64..0x8004, 0x8001u64..0x8004).prop_map(|(a, b)| Act::Call(Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), a << 16 | b]))),
+        2 => Just(Act::Call(Regs::new(&[u64::from(function::YIELD)]))),
+        3 => Just(Act::Stop(Exit::NormalWorldInterrupt)),
+        2 => Just(Act::Stop(Exit::SecureInterrupt)),
+        2 => interrupt().prop_map(Act::Raise),
+        1 => Just(Act::Crash),
+    ].boxed()
+}
+
+fn event() -> BoxedStrategy<Event> {
+    prop_oneof![
+        4 => registers().prop_map(Event::Call),
+        10 => request().prop_map(Event::Call),
+        2 => interrupt().prop_map(Event::Interrupt),
+        1 => Just(Event::CoreOn),
+        1 => Just(Event::CoreOff),
+    ].boxed()
+}
+
+fn is_request(regs: &Regs) -> bool {
+    matches!(regs.function(), function::MSG_SEND_DIRECT_REQ_32 | function::MSG_SEND_DIRECT_REQ_64 | function::MSG_SEND_DIRECT_REQ2) && regs.w(2) >> 31 == 0
+}
+
+/// Does what it is told, then answers what it is asked; always ends its turn somehow.
+fn play(guest: &mut Guest, acts: Vec<Act>) {
+    let mut acts = acts.into_iter();
+    let mut open: Option<Regs> = None;
+    let mut refused = 0;
+    loop {
+        let answering = match acts.next() {
+            Some(Act::Call(regs)) => {
+                guest.call(&regs.0);
+                false
+            }
+            Some(Act::Stop(exit)) => {
+                guest.stop(exit);
+                continue;
+            }
+            Some(Act::Raise(interrupt)) => {
+                guest.bench.raise(interrupt);
+                continue;
+            }
+            Some(Act::Crash) => guest.crash(),
+            Some(Act::Answer) | None => {
+                match (&open, refused) {
+                    (_, 3..) => guest.crash(),
+                    (Some(request), 0) => guest.respond(request, &[]),
+                    (_, 2) => guest.call(&[u64::from(function::ERROR), 0, 0xffff_fffe]),
+                    _ => guest.wait(),
+                };
+                true
+            }
+        };
+        let entered = guest.regs();
+        if is_request(&entered) {
+            open = Some(entered);
+            refused = 0;
+        } else if matches!(entered.function(), function::RUN | function::INTERRUPT) {
+            open = None;
+            refused = 0;
+        } else if answering {
+            refused += 1;
+        }
+    }
+}
+
+/// What must hold whenever no partition runs.
+fn check(bench: &Bench) {
+    let spmc = &bench.spmc;
+    assert!(spmc.normal_world.mailbox.try_lock().is_some());
+    assert!(spmc.notifications.try_lock().is_some() && spmc.memory.try_lock().is_some() && spmc.consoles.try_lock().is_some());
+    for (index, partition, _) in spmc.partitions() {
+        assert!(partition.endpoint.mailbox.try_lock().is_some());
+        for n in 0..partition.vcpus.len() as u8 {
+            let id = VcpuId { partition: index, index: n };
+            let (_, state) = spmc.vcpu(id);
+            match state.state() {
+                RunState::Running => panic!("{id:?} is lost"),
+                RunState::Blocked => {
+                    let callee = spmc.vcpu(state.callee().expect("a blocked vCPU has a callee")).1;
+                    assert!(matches!(callee.state(), RunState::Blocked | RunState::Preempted), "{id:?} waits for nothing");
+                    assert_eq!(callee.caller(), Caller::Partition(id));
+                }
+                RunState::Preempted => {
+                    let head = spmc.vcpu(spmc.head_of_chain(id)).1;
+                    assert!(matches!(head.caller(), Caller::NormalWorld(_)), "nobody can resume {id:?}");
+                }
+                RunState::Off | RunState::Waiting | RunState::Yielded => {}
+            }
+        }
+    }
+}
+
+/// Answers carry only what their kind defines.
+fn check_answer(call: &Regs, answer: &Regs) {
+    let zero = |range: core::ops::Range<usize>| assert!(answer.0[range].iter().all(|x| *x == 0), "{answer:x?} to {call:x?}");
+    match answer.function() {
+        function::ERROR => {
+            zero(1..2);
+            zero(3..8);
+        }
+        function::SUCCESS_32 | function::SUCCESS_64 => zero(1..2),
+        function::INTERRUPT | function::YIELD => zero(2..8),
+        function::MSG_WAIT | function::NORMAL_WORLD_RESUME => zero(1..8),
+        function::MSG_SEND_DIRECT_RESP_32 => {
+            zero(2..3);
+            assert!(answer.0[..8].iter().all(|x| x >> 32 == 0));
+        }
+        function::MSG_SEND_DIRECT_RESP_64 => zero(2..3),
+        function::MSG_SEND_DIRECT_RESP2 => zero(2..4),
+        function::MEM_RETRIEVE_RESP | function::MEM_FRAG_RX | function::MEM_FRAG_TX => {}
+        _ => assert_eq!(call.function(), function::VERSION, "{answer:x?} to {call:x?}"),
+    }
+    if !matches!(answer.function(), function::MSG_SEND_DIRECT_RESP2 | function::SUCCESS_64) {
+        assert_eq!(answer.0[8..], call.0[8..], "they are the caller's");
+    }
+}
+
+fn is_from_the_spmd(regs: &Regs) -> bool {
+    regs.function() == function::MSG_SEND_DIRECT_REQ_32 && regs.w(1) >> 16 == 0xffff || regs.function() == function::INTERRUPT
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_registers_harm_the_spmc(
+        acts in proptest::collection::vec(proptest::collection::vec(act(), 0..30), 6),
+        events in proptest::collection::vec((event(), 0usize..2), 1..60),
+        actions in proptest::array::uniform3(0u8..3),
+    ) {
+        let mut acts = acts.into_iter();
+        let mut bench = Bench::new(Version::V1_2);
+        bench.map_buffers();
+        for (n, action) in actions.into_iter().enumerate() {
+            let normal_world_interrupts = match action {
+                0 => NormalWorldInterrupts::Queued,
+                1 => NormalWorldInterrupts::ManagedExit { irq: n == 1 },
+                _ => NormalWorldInterrupts::Signaled,
+            };
+            let interrupts = ArrayVec::from_iter([40 + n as u32]);
+            let vcpus = if n == 0 { 2 } else { 1 };
+            let config = PartitionConfig { s_el0: n == 2, vcpus, power_off_messages: true, normal_world_interrupts, interrupts, ..s_el1(0x8001 + n as u16) };
+            let mine = acts.next().unwrap_or_default();
+            let index = bench.add(config, move |guest| {
+                guest.call(&[u64::from(function::SECONDARY_EP_REGISTER_64), SECURE_MEMORY]);
+                guest.call(&[0xff03, 40 + n as u64, 1]);
+                guest.wait();
+                play(guest, mine);
+            });
+            for script in acts.by_ref().take(if n == 0 { 3 } else { 0 }).chain(core::iter::repeat_n(Vec::new(), events.len())) {
+                let again = script.clone();
+                bench.script(index, 0, move |guest| play(guest, again));
+                bench.script(index, 1, move |guest| play(guest, script));
+            }
+        }
+        bench.boot();
+        check(&bench);
+        for (event, core) in events {
+            let mut bench = bench.on(core);
+            match event {
+                Event::Call(regs) if is_from_the_spmd(&regs) => {}
+                Event::Call(regs) => check_answer(&regs, &bench.call_with(regs)),
+                Event::Interrupt(interrupt) => bench.secure_interrupt(interrupt),
+                Event::CoreOff => prop_assert_eq!(bench.core_off(), 0),
+                Event::CoreOn => bench.core_on(),
+            }
+            check(&bench);
+        }
+    }
+}
