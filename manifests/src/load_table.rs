@@ -53,8 +53,8 @@ impl LoadTable {
             if table.entries.iter().any(|other| other.uuid == uuid) {
                 return Err(child.error("uuid", Found::Uuid(uuid), Expected::Text("each UUID once: BL2 would load one package twice")));
             }
-            let full = child.error("", Found::Present, Expected::AtMost(MAX_PACKAGES as u64, "packages: BL2 has room for no more"));
-            table.entries.try_push(LoadEntry { name: Name::new(child.name()), uuid, load_address: load_address.into() }).map_err(|_| full)?;
+            let full = |_| child.error("", Found::Present, Expected::AtMost(MAX_PACKAGES as u64, "packages: BL2 has room for no more"));
+            table.entries.try_push(LoadEntry { name: Name::new(child.name()), uuid, load_address: load_address.into() }).map_err(full)?;
         }
         Ok(table)
     }

@@ -101,6 +101,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    #[cold]
+    #[inline(never)]
     fn error(&self, property: &'static str, found: Found, expected: Expected) -> ManifestError {
         ManifestError { subject: self.subject, path: NodePath::package(), property, found, expected }
     }

@@ -31,7 +31,7 @@ impl PartitionManifest {
     fn parse_memory_regions(&mut self, regions: Node<'_>) -> Result<(), ManifestError> {
         for node in regions.children() {
             let index = self.memory_regions.len();
-            let full = node.error("", Found::Present, Expected::AtMost(MAX_MEMORY_REGIONS as u64, "memory regions"));
+            let full = |_| node.error("", Found::Present, Expected::AtMost(MAX_MEMORY_REGIONS as u64, "memory regions"));
             let attributes = self.attributes(node, "1 (read), 3 (read, write) or 5 (read, execute), with 8 where it is the normal world's", &[1, 3, 5, 9, 11])?;
             let region = MemoryRegion { name: Name::new(node.name()), base: self.region_base(node)?, size: self.region_size(node)?, attributes };
             if let RegionBase::Absolute(base) = region.base
@@ -39,7 +39,7 @@ impl PartitionManifest {
             {
                 return Err(node.error("pages-count", Found::Number(region.size / self.granule.bytes()), Expected::Text("an end inside 64 bits of address")));
             }
-            self.memory_regions.try_push(region).map_err(|_| full)?;
+            self.memory_regions.try_push(region).map_err(full)?;
             self.parse_memory_streams(node, index, attributes)?;
         }
         not_empty(regions, self.memory_regions.len())
@@ -74,7 +74,7 @@ impl PartitionManifest {
     fn parse_device_regions(&mut self, regions: Node<'_>) -> Result<(), ManifestError> {
         for node in regions.children() {
             let index = self.device_regions.len();
-            let full = node.error("", Found::Present, Expected::AtMost(MAX_DEVICE_REGIONS as u64, "device regions"));
+            let full = |_| node.error("", Found::Present, Expected::AtMost(MAX_DEVICE_REGIONS as u64, "device regions"));
             let base = node.required_number("base-address", "the physical address of the device's registers")?;
             let attributes = self.attributes(node, "1 (read) or 3 (read, write), with 8 where it is the normal world's", &[1, 3, 9, 11])?;
             self.aligned(node, "base-address", base)?;
@@ -89,7 +89,7 @@ impl PartitionManifest {
                 exclusive: node.flag("exclusive-access")?,
                 smmu: node.number32("smmu-id")?,
             };
-            self.device_regions.try_push(region).map_err(|_| full)?;
+            self.device_regions.try_push(region).map_err(full)?;
             self.parse_interrupts(node, index)?;
             self.parse_interrupt_targets(node, index)?;
             let first = self.device_streams.len();
@@ -133,8 +133,8 @@ impl PartitionManifest {
                 kind,
                 target: None,
             };
-            let full = node.error(NAME, Found::Number(id.into()), Expected::AtMost(MAX_INTERRUPTS as u64, "interrupts over all devices"));
-            self.interrupts.try_push(interrupt).map_err(|_| full)?;
+            let full = |_| node.error(NAME, Found::Number(id.into()), Expected::AtMost(MAX_INTERRUPTS as u64, "interrupts over all devices"));
+            self.interrupts.try_push(interrupt).map_err(full)?;
         }
         Ok(())
     }
@@ -224,8 +224,8 @@ fn push_streams(streams: &mut ArrayVec<Stream, MAX_STREAMS>, node: Node<'_>, reg
         return Err(node.error("smmu-id", Found::Missing, Expected::Text("the SMMU that the stream-ids go through")));
     };
     for id in cells.iter() {
-        let full = node.error(NAME, Found::Number(id.into()), Expected::AtMost(MAX_STREAMS as u64, "stream ids over all regions"));
-        streams.try_push(Stream { region: region as u8, id, smmu, access }).map_err(|_| full)?;
+        let full = |_| node.error(NAME, Found::Number(id.into()), Expected::AtMost(MAX_STREAMS as u64, "stream ids over all regions"));
+        streams.try_push(Stream { region: region as u8, id, smmu, access }).map_err(full)?;
     }
     Ok(())
 }

@@ -211,16 +211,16 @@ impl SpmcManifest {
         let for_all = BootPolicy::parse(hypervisor, BootPolicy::default())?;
         for node in hypervisor.children() {
             let vm = parse_vm(node, for_all)?;
-            if self.partitions.iter().any(|other| other.number == vm.number) {
+            let place = self.partitions.iter().position(|other| other.number >= vm.number).unwrap_or(self.partitions.len());
+            if self.partitions.get(place).is_some_and(|other| other.number == vm.number) {
                 return Err(node.error("", Found::Reason("is there twice"), Expected::Text("one node for each number")));
             }
-            let full = node.error("", Found::Present, Expected::AtMost(MAX_PARTITIONS as u64, "vmN nodes"));
-            self.partitions.try_push(vm).map_err(|_| full)?;
+            let full = |_| node.error("", Found::Present, Expected::AtMost(MAX_PARTITIONS as u64, "vmN nodes"));
+            self.partitions.try_insert(place, vm).map_err(full)?;
         }
         if self.partitions.is_empty() {
             return Err(hypervisor.error("", Found::Reason("has no partition"), Expected::Text("at least one vmN node")));
         }
-        self.partitions.sort_unstable_by_key(|vm| vm.number);
         Ok(())
     }
 
@@ -255,8 +255,8 @@ impl SpmcManifest {
                 if let Some(other) = self.memory.iter().find(|other| other.range.overlaps(&range)) {
                     return Err(node.error("reg", Found::Range(range), Expected::ClearOf(Subject::Spmc, other.kind.name(), other.range)));
                 }
-                let full = node.error("reg", Found::Range(range), Expected::AtMost(MAX_MEMORY_RANGES as u64, "ranges over all memory nodes"));
-                self.memory.try_push(MemoryRange { kind, range }).map_err(|_| full)?;
+                let full = |_| node.error("reg", Found::Range(range), Expected::AtMost(MAX_MEMORY_RANGES as u64, "ranges over all memory nodes"));
+                self.memory.try_push(MemoryRange { kind, range }).map_err(full)?;
             }
         }
         if self.memory_of(MemoryKind::Secure).next().is_none() {
@@ -281,8 +281,8 @@ impl SpmcManifest {
             if self.cpus.contains(&mpidr) {
                 return Err(node.error("reg", Found::Hex(mpidr), Expected::Text("an MPIDR that no other core has")));
             }
-            let full = node.error("", Found::Present, Expected::AtMost(MAX_CPUS as u64, "cpu nodes"));
-            self.cpus.try_push(mpidr).map_err(|_| full)?;
+            let full = |_| node.error("", Found::Present, Expected::AtMost(MAX_CPUS as u64, "cpu nodes"));
+            self.cpus.try_push(mpidr).map_err(full)?;
         }
         Ok(())
     }
@@ -379,8 +379,8 @@ fn parse_vm(node: Node<'_>, for_all: BootPolicy) -> Result<VmNode, ManifestError
     let mut smc_whitelist = ArrayVec::new();
     if let Some(cells) = node.cells("smc_whitelist")? {
         for id in cells.iter() {
-            let full = node.error("smc_whitelist", Found::Bytes(4 * cells.len()), Expected::AtMost(MAX_SMCS as u64, "function ids"));
-            smc_whitelist.try_push(id).map_err(|_| full)?;
+            let full = |_| node.error("smc_whitelist", Found::Bytes(4 * cells.len()), Expected::AtMost(MAX_SMCS as u64, "function ids"));
+            smc_whitelist.try_push(id).map_err(full)?;
         }
     }
     let policy = BootPolicy::parse(node, for_all)?;

@@ -282,11 +282,15 @@ impl<'a> Check<'a> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn error(&self, path: NodePath, property: &'static str, found: Found, expected: Expected) -> ManifestError {
         ManifestError { subject: self.it.vm.subject(), path, property, found, expected }
     }
 
     /// About the `vmN` node, which stands in the SPMC's manifest.
+    #[cold]
+    #[inline(never)]
     fn vm_error(&self, property: &'static str, found: Found, expected: Expected) -> ManifestError {
         ManifestError { subject: Subject::Spmc, path: self.it.vm.path(), property, found, expected }
     }

@@ -40,7 +40,9 @@ impl<'a> Node<'a> {
         Ok(Self { node: fdt.root(), tree_size: size, subject, path: NodePath::ROOT })
     }
 
-    /// An error about `property` of this node.
+    /// An error about `property` of this node. Out of line, as are its like: there are hundreds of calls, and an error is large.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn error(&self, property: &'static str, found: Found, expected: Expected) -> ManifestError {
         ManifestError { subject: self.subject, path: self.path, property, found, expected }
     }
@@ -68,13 +70,7 @@ impl<'a> Node<'a> {
 
     /// The child of exactly this name, which has to be there.
     pub(crate) fn required_child(&self, name: &str, expected: &'static str) -> Result<Self, ManifestError> {
-        self.child(name).ok_or_else(|| ManifestError {
-            subject: self.subject,
-            path: self.path.child(name),
-            property: "",
-            found: Found::Missing,
-            expected: Expected::Text(expected),
-        })
+        self.child(name).ok_or_else(|| Self { path: self.path.child(name), ..*self }.error("", Found::Missing, Expected::Text(expected)))
     }
 
     fn property(&self, name: &str) -> Option<FdtProperty<'a>> {
