@@ -347,7 +347,7 @@ pub struct PartitionManifest {
     /// `gp-register-num`: the register, 0 to 3, that gets the address of the boot information.
     pub gp_register: Option<u8>,
     /// `boot-info`.
-    pub boot_info: Option<BootInfoRequest>,
+    pub boot_info: BootInfoRequest,
     /// `power-management-messages`; `None` when the manifest does not say.
     pub power_messages: Option<PowerMessages>,
     /// `vm-availability-messages`.
@@ -374,29 +374,30 @@ pub struct PartitionManifest {
 const _: () = assert!(size_of::<PartitionManifest>() < 4096);
 
 impl PartitionManifest {
-    /// An empty manifest, to be filled by [`Self::parse_into`]; for statics.
+    /// An empty manifest, to be filled by [`Self::parse_into`]; for statics, in which it is all zero bits and so takes no
+    /// room in an image.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             description: Name::EMPTY,
-            ffa_version: Version::V1_0,
+            ffa_version: Version(0),
             services: ArrayVec::new_const(),
             messaging: Messaging(0),
             id: None,
             auxiliary_id: None,
             execution_contexts: 0,
-            exception_level: ExceptionLevel::SEl1,
+            exception_level: ExceptionLevel::SEl0,
             load_address: None,
             entrypoint_offset: 0,
             mem_size: None,
             granule: Granule::Size4K,
             boot_order: None,
-            ns_interrupts: NsInterruptAction::Signaled,
+            ns_interrupts: NsInterruptAction::Queued,
             managed_exit_virq: false,
-            other_secure_interrupts: OtherSecureInterruptAction::Signaled,
+            other_secure_interrupts: OtherSecureInterruptAction::Queued,
             no_memory_time_slicing: false,
             gp_register: None,
-            boot_info: None,
+            boot_info: BootInfoRequest { manifest: false, hob_list: false },
             power_messages: None,
             vm_messages: VmMessages(0),
             notifications: false,
@@ -421,7 +422,8 @@ impl PartitionManifest {
         self.memory_streams.clear();
         self.messaging = Messaging(0);
         (self.id, self.auxiliary_id, self.load_address, self.mem_size) = (None, None, None, None);
-        (self.boot_order, self.gp_register, self.boot_info, self.power_messages) = (None, None, None, None);
+        (self.boot_order, self.gp_register, self.power_messages) = (None, None, None);
+        self.boot_info = BootInfoRequest::default();
         (self.run_time_model, self.rx_tx) = (None, None);
         (self.vm_messages, self.notifications, self.no_memory_time_slicing) = (VmMessages(0), false, false);
         self.managed_exit_virq = false;

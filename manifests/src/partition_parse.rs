@@ -160,7 +160,7 @@ impl PartitionManifest {
         self.gp_register = root.number_up_to("gp-register-num", 3, "(x0 to x3)")?.map(|n| n as u8);
         if let Some(node) = root.child("boot-info") {
             node.require_compatible("arm,ffa-manifest-boot-info")?;
-            self.boot_info = Some(BootInfoRequest { manifest: node.flag("ffa_manifest")?, hob_list: node.flag("hob_list")? });
+            self.boot_info = BootInfoRequest { manifest: node.flag("ffa_manifest")?, hob_list: node.flag("hob_list")? };
             if self.gp_register.is_none() {
                 return Err(root.error("gp-register-num", Found::Missing, Expected::Text("the register, 0 to 3, for the boot information's address")));
             }

@@ -29,7 +29,7 @@ fn op_tee_manifest_says_what_op_tee_needs() {
     assert_eq!(manifest.boot_order, Some(0));
     assert_eq!(manifest.ns_interrupts, NsInterruptAction::ManagedExit);
     assert_eq!(manifest.gp_register, Some(0));
-    assert_eq!(manifest.boot_info, Some(BootInfoRequest { manifest: true, hob_list: false }));
+    assert_eq!(manifest.boot_info, BootInfoRequest { manifest: true, hob_list: false });
     assert!(manifest.notifications);
     assert!(manifest.memory_regions.is_empty());
     assert_eq!(manifest.device_regions[0].range, range(0x0904_0000, 0x1000));
@@ -45,7 +45,7 @@ fn stmm_manifest_says_what_stmm_needs() {
     assert_eq!(manifest.services[0].uuid.to_string(), "378daedc-f06b-4446-8314-40ab933c87a3");
     assert_eq!(manifest.exception_level, ExceptionLevel::SEl0);
     assert_eq!(manifest.execution_contexts, 1);
-    assert_eq!(manifest.boot_info, Some(BootInfoRequest { manifest: false, hob_list: true }));
+    assert_eq!(manifest.boot_info, BootInfoRequest { manifest: false, hob_list: true });
     assert!(manifest.messaging.contains(Messaging::DIRECT_RECV) && manifest.messaging.contains(Messaging::DIRECT2_RECV));
     let buffer = manifest.memory_regions.iter().find(|r| r.name.as_str() == "ns_comm_buffer").expect("there");
     assert_eq!(buffer.range(0x0e20_0000), Some(range(0x5ff0_0000, 0x1_0000)));

@@ -22,7 +22,10 @@ const CONTENTS: usize = boot_info::HEADER_SIZE + DESCRIPTORS * boot_info::DESCRI
 /// The package has no room for it, or the HOB list that it asks for cannot be made from the manifest.
 #[inline(never)]
 pub fn write(vm: &VmNode, package: &Package, manifest: &PartitionManifest) -> Result<u64, BootError> {
-    let Some(request) = manifest.boot_info else { return Ok(0) };
+    let request = manifest.boot_info;
+    if !request.manifest && !request.hob_list {
+        return Ok(0);
+    }
     let subject = Subject::Partition { number: vm.number, name: vm.debug_name };
     if package.boot_info.size < PAGE as usize {
         let expected = Expected::Text("a free page at the package's start, as in sptool packages of version 2 and transfer lists");
