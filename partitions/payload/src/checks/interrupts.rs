@@ -1,0 +1,59 @@
+//! A secure device's interrupt: it reaches its partition wherever it fires.
+
+use super::checks;
+use crate::check::Outcome;
+use crate::probes::{ask, serves};
+use crate::{cores, ensure, pass};
+use bulkhead_testkit::spin::delay;
+use bulkhead_testkit::{Command, PROBE_EL1};
+
+checks! { "interrupts":
+    secure_interrupt_reaches_its_partition_while_it_runs,
+    secure_interrupt_reaches_its_partition_from_the_normal_world,
+}
+
+fn secure_interrupt_reaches_its_partition_while_it_runs() -> Outcome {
+    let listening = ask(&PROBE_EL1, Command::ListenUart, &[])?;
+    ensure!(listening[0] == 1, "the interrupt was refused");
+    let before = ask(&PROBE_EL1, Command::Interrupts, &[])?[0];
+    ask(&PROBE_EL1, Command::TouchUart, &[])?;
+    let after = ask(&PROBE_EL1, Command::Interrupts, &[])?[0];
+    ensure!(after > before, "taken {before} times before, {after} times after");
+    pass!("{} taken", after - before)
+}
+
+fn listen_el1(_: u64) -> u64 {
+    ask(&PROBE_EL1, Command::ListenUart, &[]).map_or(0, |words| words[0])
+}
+
+fn taken_el1(_: u64) -> u64 {
+    ask(&PROBE_EL1, Command::Interrupts, &[]).map_or(u64::MAX, |words| words[0])
+}
+
+/// Stays in the normal world, by the clock.
+fn stay(milliseconds: u64) -> u64 {
+    delay(milliseconds);
+    1
+}
+
+fn on_core_1(job: cores::Job, argument: u64) -> Option<u64> {
+    cores::ask(1, job, argument);
+    cores::result(1)
+}
+
+fn secure_interrupt_reaches_its_partition_from_the_normal_world() -> Outcome {
+    ensure!(cores::start(1), "core 1 did not come");
+    // The interrupt goes to the core that enabled it last; the UART is touched by another.
+    ensure!(on_core_1(listen_el1, 0) == Some(1), "the interrupt was refused");
+    let before = on_core_1(taken_el1, 0);
+    cores::ask(1, stay, 100);
+    delay(10);
+    ask(&PROBE_EL1, Command::TouchUart, &[])?;
+    let stayed = cores::result(1);
+    let after = on_core_1(taken_el1, 0);
+    let here = ask(&PROBE_EL1, Command::Interrupts, &[])?[0];
+    ensure!(stayed == Some(1), "core 1 did not go on");
+    ensure!(before.zip(after).is_some_and(|(b, a)| a > b && a != u64::MAX), "taken {before:?} times before, {after:?} times after; by core 0 {here} times");
+    serves(&PROBE_EL1)?;
+    pass!("core 1 was in the normal world")
+}

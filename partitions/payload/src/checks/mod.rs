@@ -1,0 +1,38 @@
+//! The checks, by groups. A check is one line in its group's table and one function.
+
+mod buffers;
+mod discovery;
+mod init;
+mod interrupts;
+pub mod isolation;
+mod memory;
+mod messages;
+mod normal_world;
+mod notifications;
+mod preemption;
+mod state;
+
+use crate::check::Check;
+
+/// All groups but the one that ends partitions ([`isolation`]), in the order in which they run. Each is chosen by its word.
+pub const TABLE: &[&[Check]] = &[
+    discovery::CHECKS,
+    buffers::CHECKS,
+    messages::CHECKS,
+    preemption::CHECKS,
+    memory::CHECKS,
+    notifications::CHECKS,
+    interrupts::CHECKS,
+    state::CHECKS,
+    normal_world::CHECKS,
+    init::CHECKS,
+];
+
+/// A check's line in a table.
+macro_rules! checks {
+    ($group:literal: $($name:ident,)*) => {
+        /// The group's checks.
+        pub const CHECKS: &[$crate::check::Check] = &[$($crate::check::Check { group: $group, name: stringify!($name), run: $name },)*];
+    };
+}
+use checks;

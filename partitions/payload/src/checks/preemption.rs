@@ -1,0 +1,99 @@
+//! Interrupts of the normal world while a partition runs, and FFA_RUN.
+
+use super::checks;
+use crate::check::Outcome;
+use crate::probes::{ask, describe, finish, resume, resumed, send, serves};
+use crate::{board, ensure, gic, pass};
+use bulkhead_sdk::call;
+use bulkhead_sdk::ffa::{Regs, Status, function};
+use bulkhead_sdk::message::{Convention, response_payload};
+use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
+
+checks! { "preemption":
+    interrupt_returns_the_core_and_run_resumes,
+    interrupted_partition_is_busy_for_others,
+    hundreds_of_interrupts_lose_nothing,
+    interrupted_chain_resumes_at_its_tail,
+    run_of_a_waiting_partition_returns_at_its_wait,
+}
+
+const BOTH: [Probe; 2] = [PROBE_EL1, PROBE_EL0];
+
+fn interrupt_returns_the_core_and_run_resumes() -> Outcome {
+    for probe in BOTH {
+        let before = gic::timer_interrupts();
+        gic::start_timer_once(5_000);
+        let reply = send(&probe, Convention::Direct2, &[Command::Spin as u64, 40, 3]);
+        let pending = gic::timer_interrupts();
+        board::interrupts(true);
+        board::interrupts(false);
+        gic::stop_timer();
+        let after = gic::timer_interrupts();
+        let is_interrupt = reply.function() == function::INTERRUPT;
+        let first = describe(&reply);
+        let target = reply.w(1);
+        let reply = if is_interrupt { finish(resume(&reply)) } else { reply };
+        ensure!(is_interrupt, "{}: {first}", probe.name);
+        ensure!(target == u32::from(probe.id.0) << 16, "FFA_INTERRUPT names {target:#x}");
+        ensure!(pending == before && after == before + 1, "{}: the interrupt was taken {} times", probe.name, after - before);
+        let words = response_payload(Convention::Direct2, &reply);
+        ensure!(words.is_some_and(|w| w[0] > 0 && w[1] == 0), "{}: {}", probe.name, describe(&reply));
+    }
+    pass!("both partitions")
+}
+
+fn interrupted_partition_is_busy_for_others() -> Outcome {
+    for probe in BOTH {
+        gic::start_timer_once(3_000);
+        let reply = send(&probe, Convention::Direct2, &[Command::Spin as u64, 20, 3]);
+        gic::stop_timer();
+        let busy = send(&probe, Convention::Direct64, &[Command::Echo as u64]);
+        let is_interrupt = reply.function() == function::INTERRUPT;
+        let last = finish(reply);
+        ensure!(is_interrupt, "{}: no interrupt", probe.name);
+        ensure!(busy.as_error() == Some(Status::Busy), "{}: {}", probe.name, describe(&busy));
+        ensure!(last.as_error().is_none(), "{}: {}", probe.name, describe(&last));
+    }
+    pass!("BUSY")
+}
+
+fn hundreds_of_interrupts_lose_nothing() -> Outcome {
+    let before = resumed();
+    for probe in BOTH {
+        gic::start_timer(500);
+        let result = ask(&probe, Command::Spin, &[120, 11]);
+        gic::stop_timer();
+        let words = result?;
+        ensure!(words[1] == 0, "{}: {} registers changed", probe.name, words[1]);
+    }
+    let count = resumed() - before;
+    ensure!(count >= 5, "only {count} interrupts came");
+    pass!("{count} times interrupted")
+}
+
+fn interrupted_chain_resumes_at_its_tail() -> Outcome {
+    for (head, tail) in [(PROBE_EL1, PROBE_EL0), (PROBE_EL0, PROBE_EL1)] {
+        let before = resumed();
+        gic::start_timer(500);
+        let ids = u64::from(head.id.0) << 16 | u64::from(tail.id.0);
+        let spin = [u64::from(function::MSG_SEND_DIRECT_REQ_64), ids, 0, Command::Spin as u64, 40, 5];
+        let reply = super::messages::call_from(&head, &spin);
+        gic::stop_timer();
+        let reply = reply?;
+        ensure!(reply.function() == function::MSG_SEND_DIRECT_RESP_64, "{}: {}", head.name, describe(&reply));
+        ensure!(reply.0[3] > 0 && reply.0[4] == 0, "{}: {} registers changed", tail.name, reply.0[4]);
+        ensure!(resumed() > before, "no interrupt came");
+        serves(&head)?;
+        serves(&tail)?;
+    }
+    pass!("both ways round")
+}
+
+fn run_of_a_waiting_partition_returns_at_its_wait() -> Outcome {
+    for probe in BOTH {
+        let reply = call(Regs::new(&[u64::from(function::RUN), u64::from(probe.id.0) << 16]));
+        ensure!(reply.function() == function::MSG_WAIT, "{}: {}", probe.name, describe(&reply));
+        serves(&probe)?;
+    }
+    pass!("FFA_MSG_WAIT")
+}

@@ -1,0 +1,226 @@
+//! What each command does.
+#![expect(unsafe_code, reason = "does what it is told, forbidden things above all")]
+
+use crate::place::{FILLED, Level, MAILBOX, OWN_PAGE, id, level, vcpu};
+use crate::uart;
+use bulkhead_sdk::ffa::{EndpointId, Regs, Status, Uuid, function};
+use bulkhead_sdk::memory::{self, Borrower, Description, Kind, Range};
+use bulkhead_sdk::message::{self, Convention, Request, response_payload};
+use bulkhead_sdk::{PAGE, call};
+use bulkhead_testkit::Command;
+use bulkhead_testkit::registers::{OwnEl0, OwnEl1};
+use bulkhead_testkit::spin::spin;
+use bulkhead_testkit::vectors::{check_simd, fill_simd};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The seed of the last Fill, for each vCPU.
+static SEEDS: [AtomicU64; crate::place::MAX_VCPUS] = [const { AtomicU64::new(0) }; crate::place::MAX_VCPUS];
+/// Bytes of [`FILLED`] for each vCPU.
+const FILLED_BYTES: usize = 1024;
+
+/// Serves one request: returns the registers of the call that answers it.
+pub fn act(request: &Request) -> Regs {
+    let p = &request.payload;
+    let Some(command) = Command::from_word(p[0]) else {
+        return request.response(&[u64::MAX]);
+    };
+    match command {
+        Command::Echo => {
+            let narrow = request.convention == Convention::Direct32;
+            request.response(&p.map(|word| if narrow { u64::from(!(word as u32)) } else { !word }))
+        }
+        Command::Call => {
+            let reply = call(Regs::new(&p[1..10]));
+            request.response(&reply.0[..14])
+        }
+        // SAFETY: what the payload asks for; this partition's memory is safe from it as long as the tests pass.
+        Command::Read => request.response(&unsafe { bulkhead_sdk::read(p[1]) }.map_or([0, 0], |value| [1, value])),
+        // SAFETY: as above.
+        Command::Write => request.response(&[u64::from(unsafe { bulkhead_sdk::write(p[1], p[2]) }.is_some())]),
+        Command::Execute => {
+            if level() == Level::SEl1 {
+                bulkhead_sdk::allow_execution_everywhere();
+            }
+            // SAFETY: as above.
+            request.response(&[u64::from(unsafe { bulkhead_sdk::execute(p[1]) }.is_some())])
+        }
+        Command::Fill => {
+            fill(p[1]);
+            request.response(&[1])
+        }
+        Command::Check => {
+            let (changed, first) = check();
+            request.response(&[changed, first])
+        }
+        Command::Yield => {
+            for _ in 0..p[1] {
+                let _ = call(Regs::new(&[u64::from(function::YIELD)]));
+            }
+            request.response(&[p[1]])
+        }
+        Command::Spin => {
+            fill_simd(p[2]);
+            let (turns, wrong) = spin(p[1], p[2]);
+            request.response(&[turns, wrong + check_simd(p[2]) as u64])
+        }
+        Command::Nested => request.response(&nested(EndpointId(p[1] as u16), p[2])),
+        Command::CallBack => {
+            let reply = call(message::request(Convention::Direct64, id(), EndpointId(p[1] as u16), Uuid::NIL, &[Command::Echo as u64]));
+            request.response(&[u64::from(reply.function()), u64::from(reply.w(2))])
+        }
+        Command::Retrieve => request.response(&retrieve(p)),
+        Command::Relinquish => request.response(&outcome(memory::relinquish(&MAILBOX, p[1], p[2] as u32, id()))),
+        Command::Send => request.response(&send(p[1], EndpointId(p[2] as u16))),
+        Command::Reclaim => request.response(&outcome(memory::reclaim(p[1], 0))),
+        Command::Undefined => {
+            // SAFETY: ends this partition.
+            unsafe { core::arch::asm!("udf #0xdead", options(nomem, nostack)) };
+            request.response(&[0])
+        }
+        Command::Abort => {
+            let _ = call(Regs::new(&[u64::from(function::ABORT_64)]));
+            request.response(&[0])
+        }
+        Command::Panic => panic!("asked to"),
+        Command::AnswerNonsense => request.response(&answer_nonsense(request)),
+        Command::Fail => Regs::new(&[u64::from(function::ERROR), 0, p[1] & 0xffff_ffff]),
+        Command::ListenUart => request.response(&[u64::from(level() == Level::SEl1 && uart::listen())]),
+        Command::TouchUart => {
+            uart::touch();
+            request.response(&[1])
+        }
+        Command::Interrupts => request.response(&[uart::taken()]),
+        Command::Places => {
+            let first_code = act as *const () as u64;
+            request.response(&[MAILBOX.rx.address(), MAILBOX.tx.address(), OWN_PAGE.address(), first_code, vcpu() as u64])
+        }
+    }
+}
+
+fn fill(seed: u64) {
+    SEEDS[vcpu()].store(seed, Ordering::Relaxed);
+    fill_simd(seed);
+    let start = vcpu() * FILLED_BYTES;
+    let keep = |number: usize, value: u64| FILLED.write(start + 8 * number, &value.to_le_bytes());
+    match level() {
+        Level::SEl1 => {
+            OwnEl1::fill(seed);
+            OwnEl1::read(keep);
+        }
+        Level::SEl0 => {
+            OwnEl0::fill(seed);
+            OwnEl0::read(keep);
+        }
+    }
+}
+
+/// Changed registers, and the number of the first system register among them (or u64::MAX).
+fn check() -> (u64, u64) {
+    let start = vcpu() * FILLED_BYTES;
+    let (mut changed, mut first) = (0, u64::MAX);
+    let compare = |number: usize, value: u64| {
+        if FILLED.word(start + 8 * number) != value {
+            changed += 1;
+            first = first.min(number as u64);
+        }
+    };
+    match level() {
+        Level::SEl1 => OwnEl1::read(compare),
+        Level::SEl0 => OwnEl0::read(compare),
+    }
+    (changed + check_simd(SEEDS[vcpu()].load(Ordering::Relaxed)) as u64, first)
+}
+
+fn nested(target: EndpointId, word: u64) -> [u64; 8] {
+    let sent = [Command::Echo as u64, word, 3, 4, 5];
+    let mut reply = call(message::request(Convention::Direct64, id(), target, Uuid::NIL, &sent));
+    // A callee that yields or is interrupted goes on by FFA_RUN.
+    while matches!(reply.function(), function::YIELD | function::INTERRUPT) {
+        reply = call(Regs::new(&[u64::from(function::RUN), u64::from(reply.w(1))]));
+    }
+    let mut words = [u64::from(reply.function()), u64::from(reply.w(2)), 0, 0, 0, 0, 0, 0];
+    if let Some(payload) = response_payload(Convention::Direct64, &reply) {
+        words[2..7].copy_from_slice(payload);
+    }
+    words
+}
+
+fn outcome(result: Result<(), Status>) -> [u64; 2] {
+    match result {
+        Ok(()) => [1, 0],
+        Err(status) => [0, status.code()],
+    }
+}
+
+fn retrieve(p: &[u64; 14]) -> [u64; 6] {
+    let own = [Borrower { id: id(), permissions: p[4] as u8 }];
+    let description = Description { flags: p[5] as u32, ..Description::borrower(EndpointId(p[2] as u16), p[1], p[3], &own) };
+    match memory::retrieve(&MAILBOX, &description) {
+        Ok(got) => {
+            let first = got.ranges.first().map_or(0, |range| range.0);
+            [1, first, got.page_count.into(), got.range_count.into(), got.fragments.into(), got.attributes.into()]
+        }
+        Err(status) => [0, status.code(), 0, 0, 0, 0],
+    }
+}
+
+fn send(kind: u64, borrower: EndpointId) -> [u64; 3] {
+    let (kind, permissions) = match kind {
+        0 => (Kind::Share, memory::READ_WRITE),
+        1 => (Kind::Lend, memory::READ_WRITE),
+        _ => (Kind::Donate, 0),
+    };
+    let borrowers = [Borrower { id: borrower, permissions }];
+    let ranges = [Range { address: OWN_PAGE.address(), pages: 1 }];
+    let mut description = Description::lender(id(), &borrowers, &ranges);
+    if kind == Kind::Donate {
+        description.attributes = 0;
+    }
+    match memory::send(kind, &MAILBOX, &description, PAGE) {
+        Ok(handle) => [1, handle, OWN_PAGE.address()],
+        Err(status) => [0, status.code(), 0],
+    }
+}
+
+/// Wrong answers to the request that is being served: refused ones, all of them, and the first that was not refused.
+fn answer_nonsense(request: &Request) -> [u64; 3] {
+    let good = request.response(&[1]);
+    let edit = |n: usize, value: u64| {
+        let mut regs = good;
+        regs.0[n] = value;
+        regs
+    };
+    let (own, requester) = (u64::from(request.receiver.0), u64::from(request.sender.0));
+    let other_convention = match request.convention {
+        Convention::Direct2 => function::MSG_SEND_DIRECT_RESP_64,
+        _ => function::MSG_SEND_DIRECT_RESP2,
+    };
+    let wrong = [
+        // In the name of another; to another; to itself.
+        edit(1, (own ^ 0xf) << 16 | requester),
+        edit(1, own << 16 | (requester ^ 0xf)),
+        edit(1, own << 16 | own),
+        // By another convention, and by the 32-bit one.
+        edit(0, u64::from(other_convention)),
+        edit(0, u64::from(function::MSG_SEND_DIRECT_RESP_32)),
+        // Reserved bits.
+        edit(2, 0x10),
+        // Not answering at all.
+        Regs::new(&[u64::from(function::MSG_WAIT)]),
+        // Calls that are not a partition's.
+        Regs::new(&[u64::from(function::NORMAL_WORLD_RESUME)]),
+        Regs::new(&[u64::from(function::RUN), own << 16]),
+        Regs::new(&[0x8400_00ff]),
+        Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_64), own << 16]),
+    ];
+    let mut refused = 0;
+    let mut first = u64::MAX;
+    for (n, regs) in wrong.iter().enumerate() {
+        if call(*regs).as_error().is_some() {
+            refused += 1;
+        } else {
+            first = first.min(n as u64);
+        }
+    }
+    [refused, wrong.len() as u64, first]
+}

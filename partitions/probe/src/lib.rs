@@ -1,0 +1,13 @@
+//! A partition that does what the payload asks for, at S-EL1 and at S-EL0: see [`bulkhead_testkit::Command`].
+//!
+//! Its manifest may carry `bulkhead,probe-init`, a word that makes its initialisation go wrong in one way ([`start`]).
+#![no_std]
+
+mod act;
+mod place;
+mod start;
+mod uart;
+
+pub use place::Level;
+pub use start::{run, run_secondary};
+pub use uart::interrupted;

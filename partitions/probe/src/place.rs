@@ -1,0 +1,53 @@
+//! Where this code runs: level, vCPU, endpoint; and the partition's pages.
+#![expect(unsafe_code, reason = "reads MPIDR_EL1")]
+
+use bulkhead_sdk::ffa::{EndpointId, Regs, function};
+use bulkhead_sdk::{Mailbox, Pages, call};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// vCPUs at the most.
+pub const MAX_VCPUS: usize = 8;
+
+/// The exception level of this partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// S-EL0.
+    SEl0,
+    /// S-EL1.
+    SEl1,
+}
+
+static S_EL1: AtomicBool = AtomicBool::new(false);
+
+/// RX/TX buffers.
+pub static MAILBOX: Mailbox = Mailbox::new();
+/// A page to share, lend and donate.
+pub static OWN_PAGE: Pages<1> = Pages::new();
+/// What each vCPU read back after it filled its registers: a quarter of a page each.
+pub static FILLED: Pages<2> = Pages::new();
+
+/// Remembers the level, once.
+pub fn settle(level: Level) {
+    S_EL1.store(level == Level::SEl1, Ordering::Relaxed);
+}
+
+/// The level.
+pub fn level() -> Level {
+    if S_EL1.load(Ordering::Relaxed) { Level::SEl1 } else { Level::SEl0 }
+}
+
+/// The vCPU that runs this.
+pub fn vcpu() -> usize {
+    if level() == Level::SEl0 {
+        return 0;
+    }
+    let mpidr: u64;
+    // SAFETY: reads an identification register at EL1.
+    unsafe { core::arch::asm!("mrs {}, mpidr_el1", out(reg) mpidr, options(nomem, nostack)) };
+    mpidr as usize % MAX_VCPUS
+}
+
+/// The partition's endpoint id, from FFA_ID_GET.
+pub fn id() -> EndpointId {
+    EndpointId(call(Regs::new(&[u64::from(function::ID_GET)])).w(2) as u16)
+}

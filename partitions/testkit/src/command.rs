@@ -1,0 +1,104 @@
+//! Commands: the first payload word of a direct request; arguments and results are the words after it.
+
+use bulkhead_sdk::ffa::{EndpointId, Uuid};
+
+macro_rules! commands {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// What a test partition is asked to do. Unless told otherwise it answers with results from word 0 on.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u64)]
+        pub enum Command {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Command {
+            /// The command with this number.
+            #[must_use]
+            pub const fn from_word(word: u64) -> Option<Self> {
+                match word {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Answers with every word inverted (the low half of each for a 32-bit request).
+    Echo = 0x101,
+    /// (x0 to x8): makes this call, answers with x0 to x13 of the reply.
+    Call = 0x102,
+    /// (address): reads eight bytes, answers 1 and the value, or 0 after a fault that the partition saw itself.
+    Read = 0x103,
+    /// (address, value): writes eight bytes, answers 1 or 0.
+    Write = 0x104,
+    /// (address): calls the address, answers 1 or 0.
+    Execute = 0x105,
+    /// (seed): fills every register that it may with a pattern.
+    Fill = 0x106,
+    /// Answers the number of registers that changed since Fill, and the number of the first of them.
+    Check = 0x107,
+    /// (count): gives up its cycles so often, then answers the count.
+    Yield = 0x108,
+    /// (milliseconds, seed): computes for so long with patterns in its registers; answers turns, and registers that changed.
+    Spin = 0x109,
+    /// (endpoint): sends Echo to it; answers function, w2, and the payload of the reply.
+    Nested = 0x10a,
+    /// (handle, lender, tag, permissions, flags): answers 1, address, pages, ranges, fragments, attributes; or 0 and the status.
+    Retrieve = 0x10b,
+    /// (handle, flags): answers 1, or 0 and the status.
+    Relinquish = 0x10c,
+    /// (kind, borrower): shares (0), lends (1) or donates (2) a page of its own: answers 1, handle, address; or 0 and the status.
+    Send = 0x10d,
+    /// (handle): answers 1, or 0 and the status.
+    Reclaim = 0x10e,
+    /// Executes an undefined instruction.
+    Undefined = 0x10f,
+    /// Calls FFA_ABORT.
+    Abort = 0x110,
+    /// Panics.
+    Panic = 0x111,
+    /// Makes answers that are wrong in one way each; answers how many were refused, of how many, and the first that was not.
+    AnswerNonsense = 0x112,
+    /// (status): answers with FFA_ERROR.
+    Fail = 0x113,
+    /// Takes the secure UART's interrupt on this vCPU from now on.
+    ListenUart = 0x114,
+    /// Prints a character on the secure UART, by its registers, which raises the interrupt.
+    TouchUart = 0x115,
+    /// Answers how many interrupts this vCPU took.
+    Interrupts = 0x116,
+    /// Answers its RX buffer, TX buffer, the page that Send uses, its first byte, and the number of its vCPU.
+    Places = 0x117,
+    /// (endpoint): sends a request back to whoever is blocked on this one; answers the status.
+    CallBack = 0x118,
+}
+
+/// A test partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// Name in its manifest.
+    pub name: &'static str,
+    /// Endpoint.
+    pub id: EndpointId,
+    /// Service.
+    pub uuid: Uuid,
+    /// Where its package lies.
+    pub load_address: u64,
+    /// Whether it runs at S-EL0.
+    pub s_el0: bool,
+}
+
+const fn uuid(last: u8) -> Uuid {
+    Uuid([0xb0, 0x1c, 0x4e, 0xad, 0x7e, 0x57, 0x40, 0x11, 0x92, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, last])
+}
+
+/// The partition at S-EL1 that serves in all tests: one vCPU for each core.
+pub const PROBE_EL1: Probe = Probe { name: "probe-el1", id: EndpointId(0x8001), uuid: uuid(1), load_address: 0x0e60_0000, s_el0: false };
+/// The partition at S-EL0 that serves in all tests.
+pub const PROBE_EL0: Probe = Probe { name: "probe-el0", id: EndpointId(0x8002), uuid: uuid(2), load_address: 0x0e20_0000, s_el0: true };
+/// The partition at S-EL1 that is ended by its own doing: one vCPU.
+pub const VICTIM_EL1: Probe = Probe { name: "victim-el1", id: EndpointId(0x8003), uuid: uuid(3), load_address: 0x0e80_0000, s_el0: false };
+/// The partition at S-EL0 that is ended by its own doing.
+pub const VICTIM_EL0: Probe = Probe { name: "victim-el0", id: EndpointId(0x8004), uuid: uuid(4), load_address: 0x0ea0_0000, s_el0: true };
