@@ -2,9 +2,11 @@
 //! and prints one `STEP` line for each behaviour. A boot is data: partitions, manifests, and the words that tell the
 //! payload what to check (fw_cfg item `opt/bulkhead/steps`).
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::Tally;
 use super::boot::{self, Expected};
@@ -57,10 +59,78 @@ pub struct TestPartition {
 }
 
 /// The normal world's program.
-const PAYLOAD: Crate = Crate { package: "bulkhead-payload", binary: "payload", features: &[] };
+const PAYLOAD: Crate = Crate { package: "bulkhead-payload", binary: "bulkhead-payload", features: &[] };
+const PROBE_EL1: Crate = Crate { package: "bulkhead-probe", binary: "probe-el1", features: &[] };
+const PROBE_EL0: Crate = Crate { package: "bulkhead-probe", binary: "probe-el0", features: &[] };
+
+/// A test partition; the addresses and UUIDs are also in `partitions/testkit` and the manifests.
+const fn partition(name: &'static str, manifest: &'static str, program: Crate, load_address: u32, uuid: &'static str) -> TestPartition {
+    TestPartition { name, manifest, program, load_address, uuid, format: Format::Sptool }
+}
+
+const EL1_UUID: &str = "b01c4ead-7e57-4011-9233-445566778801";
+const EL0_UUID: &str = "b01c4ead-7e57-4011-9233-445566778802";
+const EL1: TestPartition = partition("probe-el1", "manifests/tests/probe-el1.dts", PROBE_EL1, 0x0e60_0000, EL1_UUID);
+const EL0: TestPartition = partition("probe-el0", "manifests/tests/probe-el0.dts", PROBE_EL0, 0x0e20_0000, EL0_UUID);
+
+const fn victim_el1(manifest: &'static str) -> TestPartition {
+    partition("victim-el1", manifest, PROBE_EL1, 0x0e80_0000, "b01c4ead-7e57-4011-9233-445566778803")
+}
+
+const fn victim_el0(manifest: &'static str) -> TestPartition {
+    partition("victim-el0", manifest, PROBE_EL0, 0x0ea0_0000, "b01c4ead-7e57-4011-9233-445566778804")
+}
+
+/// The four test partitions as they should be.
+const FOUR: &[TestPartition] = &[EL1, EL0, victim_el1("manifests/tests/victim-el1.dts"), victim_el0("manifests/tests/victim-el0.dts")];
 
 /// All of them.
-const BOOTS: &[PayloadBoot] = &[];
+const BOOTS: &[PayloadBoot] = &[
+    PayloadBoot {
+        name: "calls",
+        shows: "every call that the SPMC implements, from the normal world and from two partitions, on four cores",
+        spmc_manifest: "manifests/tests/spmc.dts",
+        partitions: FOUR,
+        steps: "discovery buffers messages preemption memory notifications interrupts state normal-world",
+        expects: &["state.system_registers_survive_partitions", "normal-world.secure_devices_cannot_be_reached"],
+        secure: &["all partitions are up"],
+        judged: true,
+    },
+    PayloadBoot {
+        name: "isolation",
+        shows: "each forbidden access ends the partition that makes it, alone; the machine restarts in between",
+        spmc_manifest: "manifests/tests/spmc.dts",
+        partitions: FOUR,
+        steps: "isolation",
+        expects: &["isolation.probe-el1_cannot_write_0xe100000", "isolation.victim-el0_is_ended_by_Undefined"],
+        secure: &[],
+        judged: true,
+    },
+    PayloadBoot {
+        name: "bad-init-1",
+        shows: "a partition that never ends its initialisation, and one that reads Bulkhead's memory in it; the others serve",
+        spmc_manifest: "manifests/tests/spmc-bad-init.dts",
+        partitions: &[EL1, EL0, victim_el1("manifests/tests/init-loops.dts"), victim_el0("manifests/tests/init-reads-wild.dts")],
+        steps: "init",
+        expects: &["init.others_serve"],
+        secure: &[
+            "victim-el1.*it did not finish within its time limit",
+            "victim-el0.*read.*0xe100000",
+            r"2 partition\(s\) did not come up",
+        ],
+        judged: true,
+    },
+    PayloadBoot {
+        name: "bad-init-2",
+        shows: "a partition whose initialisation ends with FFA_ERROR, and one that ends it by the answer to a request which nobody made",
+        spmc_manifest: "manifests/tests/spmc-bad-init.dts",
+        partitions: &[EL1, EL0, victim_el1("manifests/tests/init-fails.dts"), victim_el0("manifests/tests/init-responds.dts")],
+        steps: "init",
+        expects: &["init.others_serve"],
+        secure: &["victim-el1.*its initialisation reported FFA_ERROR -3", "victim-el0.*its initialisation ended with call 0xc4000070"],
+        judged: true,
+    },
+];
 
 /// The boots that `filter` selects.
 ///
@@ -112,6 +182,68 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
         let limits = Limits { silence: Duration::from_secs(60), total: Duration::from_secs(300) };
         let expected = Expected { name: one.name, steps: one.expects, outside_sum: Some(&[]), secure: one.secure, limits };
         tally += boot::boot(&machine, &expected)?;
+        tally += announced(one.name, &text(&machine.console_log())?, &text(&machine.secure_log())?);
     }
     Ok(tally)
+}
+
+fn text(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the payload announced for the secure console (`EXPECT <piece> | <piece>`) must be there: as many lines with all
+/// pieces as there were announcements of them. One test for all announcements of a boot.
+fn announced(boot: &str, console: &str, secure: &str) -> Tally {
+    let missing = missing_reports(console, secure);
+    let count = console.lines().filter(|line| line.starts_with(ANNOUNCEMENT)).count();
+    if count == 0 {
+        return Tally::default();
+    }
+    if missing.is_empty() {
+        println!("  PASS reports.{boot} the secure console has all {count} reports");
+        return Tally { passed: 1, failed: 0 };
+    }
+    println!("  FAIL reports.{boot} {} of {count} reports are not on the secure console:", missing.len());
+    for line in missing {
+        println!("      {line}");
+    }
+    Tally { passed: 0, failed: 1 }
+}
+
+const ANNOUNCEMENT: &str = "EXPECT ";
+
+/// The announcements that no line of the secure console answers; each line answers one.
+fn missing_reports<'a>(console: &'a str, secure: &str) -> Vec<&'a str> {
+    let mut lines: Vec<&str> = secure.lines().collect();
+    let announcements = console.lines().filter_map(|line| line.trim_end().strip_prefix(ANNOUNCEMENT));
+    announcements
+        .filter(|announcement| {
+            let answer = lines.iter().position(|line| announcement.split(" | ").all(|piece| line.contains(piece)));
+            answer.map(|at| lines.remove(at)).is_none()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_announcement_needs_a_line_of_its_own() {
+        let console = "EXPECT a | read | 0x10\r\nSTEP x PASS\r\nEXPECT a | read | 0x10\r\n";
+        assert_eq!(missing_reports(console, "partition a: read at 0x10\npartition a: read at 0x10\n"), Vec::<&str>::new());
+        assert_eq!(missing_reports(console, "partition a: read at 0x10\n"), ["a | read | 0x10"]);
+        assert_eq!(missing_reports(console, "partition b: read at 0x10\n").len(), 2);
+    }
+
+    #[test]
+    fn partitions_of_a_boot_do_not_collide() {
+        for boot in BOOTS {
+            for (n, one) in boot.partitions.iter().enumerate() {
+                let others = &boot.partitions[..n];
+                assert!(others.iter().all(|o| o.load_address != one.load_address && o.uuid != one.uuid && o.name != one.name), "{}", boot.name);
+            }
+        }
+    }
 }
