@@ -1,6 +1,6 @@
 // Entry from EL3, exception vectors of S-EL2, and the switch to a partition and back.
 //
-// Register use at entry (TF-A's SPMD): x0 the SPMC manifest, x4 this core's linear index. MMU and data cache are off.
+// Register use at the boot core's entry (TF-A's SPMD): x0 the SPMC manifest, x4 this core's linear index. MMU and data cache are off.
 
 .set STACK_SIZE, 12288
 .set STACK_STRIDE, 12288 + 4096
@@ -44,7 +44,10 @@ _start:
 .global _secondary_start
 _secondary_start:
     msr     daifset, #0xf
-    mov     x20, x4
+    // The SPMD sets x4 only before a core's first entry; after CPU_OFF it holds what the last message left there. On this
+    // platform the index is affinity 0.
+    mrs     x20, mpidr_el1
+    and     x20, x20, #0xff
     bl      core_setup
     bl      secondary_main
     b       .
