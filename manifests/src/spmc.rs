@@ -160,13 +160,14 @@ pub struct SpmcManifest {
 }
 
 impl SpmcManifest {
-    /// An empty manifest, to be filled by [`Self::parse_into`]; for statics.
+    /// An empty manifest, to be filled by [`Self::parse_into`]; for statics, in which it is all zero bits and so takes no
+    /// room in an image.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             attributes: Attributes {
-                spmc_id: EndpointId(0x8000),
-                version: Version::V1_2,
+                spmc_id: EndpointId(0),
+                version: Version(0),
                 load_address: None,
                 entrypoint: None,
                 binary_size: None,

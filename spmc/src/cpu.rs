@@ -32,6 +32,8 @@ mod hcr {
     pub const FB: u64 = 1 << 9;
     /// Barriers by EL1 reach the inner shareable domain.
     pub const BSU_INNER: u64 = 1 << 10;
+    /// Reads of feature registers trap: what is not switched is not shown.
+    pub const TID3: u64 = 1 << 18;
     pub const TSC: u64 = 1 << 19;
     pub const TIDCP: u64 = 1 << 20;
     pub const TACR: u64 = 1 << 21;
@@ -42,7 +44,7 @@ mod hcr {
     pub const APK: u64 = 1 << 40;
     pub const API: u64 = 1 << 41;
     pub const PARTITION: u64 =
-        VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TSC | TIDCP | TACR | RW | TLOR | TERR | APK | API;
+        VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | RW | TLOR | TERR | APK | API;
 }
 
 /// SVC_EL0 of HFGITR_EL2: calls of S-EL0 arrive at S-EL2 at once.

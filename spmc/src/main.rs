@@ -21,6 +21,8 @@ mod cpu;
 #[cfg(target_os = "none")]
 mod exit;
 #[cfg(target_os = "none")]
+mod features;
+#[cfg(target_os = "none")]
 mod gic;
 #[cfg(target_os = "none")]
 mod image;

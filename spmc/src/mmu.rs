@@ -2,7 +2,7 @@
 
 use crate::{image, platform};
 use crate::sysreg::{self, dsb_ish, isb, tlbi_alle2is};
-use crate::table_pool::{self, Pool, Quota, Tables};
+use crate::table_pool::{self, Pool, Tables};
 use bulkhead_core::tables::{Mapping, Root, VALID};
 use spin::Mutex;
 
@@ -44,14 +44,17 @@ impl Use {
     }
 }
 
+/// Table pages that S-EL2's own map may have.
+const QUOTA: u16 = 24;
+
 struct OwnTables {
     root: Option<Root>,
-    quota: Quota,
+    used: u16,
 }
 
 impl OwnTables {
     const fn new() -> Self {
-        Self { root: None, quota: Quota { used: 0, limit: 24 } }
+        Self { root: None, used: 0 }
     }
 }
 
@@ -69,7 +72,7 @@ fn invalidate(_vmid: u16) {
 }
 
 fn map_in(pool: &mut Pool, own: &mut OwnTables, start: u64, end: u64, use_: Use) -> Result<(), bulkhead_core::tables::OutOfTables> {
-    let mut tables = Tables::new(pool, &mut own.quota, invalidate, 0);
+    let mut tables = Tables::new(pool, &mut own.used, QUOTA, invalidate, 0);
     let root = match own.root {
         Some(root) => root,
         None => *own.root.insert(Root::new(&mut tables)?),

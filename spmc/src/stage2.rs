@@ -6,7 +6,7 @@
 //! Stage 1's own table pages are readable in its stage 2, because the walker reads them through it.
 
 use crate::sysreg::{self, dsb_ish, isb};
-use crate::table_pool::{POOL, Pool, Quota, Tables};
+use crate::table_pool::{POOL, Pool, Tables};
 use arrayvec::ArrayVec;
 use bulkhead_core::machine::Permissions;
 use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
@@ -60,14 +60,17 @@ pub struct Roots {
     pub vmid: u16,
 }
 
+/// Table pages that a partition, and the normal world's ledger, may have.
+const QUOTA: u16 = 48;
+
 struct Space {
     roots: Option<Roots>,
-    quota: Quota,
+    used: u16,
 }
 
 impl Space {
     const fn new() -> Self {
-        Self { roots: None, quota: Quota { used: 0, limit: 48 } }
+        Self { roots: None, used: 0 }
     }
 }
 
@@ -76,10 +79,10 @@ static SPACES: [Mutex<Space>; MAX_PARTITIONS] = [const { Mutex::new(Space::new()
 /// Pages of the normal world that are not simply its own: no hardware walks this table.
 struct NormalWorld {
     root: Option<Root>,
-    quota: Quota,
+    used: u16,
 }
 
-static NORMAL_WORLD: Mutex<NormalWorld> = Mutex::new(NormalWorld { root: None, quota: Quota { used: 0, limit: 48 } });
+static NORMAL_WORLD: Mutex<NormalWorld> = Mutex::new(NormalWorld { root: None, used: 0 });
 
 const fn pages_of(error: OutOfTables) -> OutOfMemory {
     let OutOfTables = error;
@@ -122,7 +125,7 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
     let space = &mut *space;
     let mut pool = POOL.lock();
     let vmid = u16::from(partition) + 1;
-    let mut tables = Tables::new(&mut pool, &mut space.quota, invalidate, vmid);
+    let mut tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, vmid);
     let secure = Root::new(&mut tables).map_err(pages_of)?;
     let non_secure = Root::new(&mut tables).map_err(pages_of)?;
     let stage1 = if s_el0 { Some(Root::new(&mut tables).map_err(pages_of)?) } else { None };
@@ -199,7 +202,7 @@ pub fn holding(partition: u8, page: u64) -> Option<Holding> {
     let space = &mut *space;
     let roots = space.roots?;
     let mut pool = POOL.lock();
-    let tables = Tables::new(&mut pool, &mut space.quota, invalidate, roots.vmid);
+    let tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
     let found = |root: Root, secure: bool| {
         let bits = root.walk(&tables, page)?.attributes;
         // A table page, or the vectors of S-EL0: mapped, and not the partition's.
@@ -234,7 +237,7 @@ pub fn set_holding(partition: u8, page: u64, pages: u64, holding: Option<Holding
     let space = &mut *space;
     let Some(roots) = space.roots else { return Err(OutOfMemory) };
     let mut pool = POOL.lock();
-    let mut tables = Tables::new(&mut pool, &mut space.quota, invalidate, roots.vmid);
+    let mut tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
     let size = pages * PAGE;
     let Some(holding) = holding else {
         roots.secure.set(&mut tables, page, size, None).map_err(pages_of)?;
@@ -347,7 +350,7 @@ pub fn map_vectors(partition: u8, page: u64) -> Result<(), OutOfMemory> {
     let space = &mut *space;
     let Some(roots) = space.roots else { return Err(OutOfMemory) };
     let mut pool = POOL.lock();
-    let mut tables = Tables::new(&mut pool, &mut space.quota, invalidate, roots.vmid);
+    let mut tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
     let access = Permissions { read: true, write: false, execute: true };
     let attributes = stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID;
     roots.secure.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes })).map_err(pages_of)?;
@@ -360,7 +363,7 @@ pub fn normal_world_state(page: u64) -> PageState {
     let mut world = NORMAL_WORLD.lock();
     let Some(root) = world.root else { return PageState::Owned };
     let mut pool = POOL.lock();
-    let tables = ledger(&mut pool, &mut world.quota);
+    let tables = ledger(&mut pool, &mut world.used);
     root.walk(&tables, page).map_or(PageState::Owned, |leaf| decode_state(leaf.attributes))
 }
 
@@ -372,7 +375,7 @@ pub fn set_normal_world_state(page: u64, pages: u64, state: PageState) -> Result
     let mut world = NORMAL_WORLD.lock();
     let world = &mut *world;
     let mut pool = POOL.lock();
-    let mut tables = ledger(&mut pool, &mut world.quota);
+    let mut tables = ledger(&mut pool, &mut world.used);
     let root = match world.root {
         Some(root) => root,
         None => *world.root.insert(Root::new(&mut tables).map_err(pages_of)?),
@@ -381,6 +384,6 @@ pub fn set_normal_world_state(page: u64, pages: u64, state: PageState) -> Result
     root.set(&mut tables, page, pages * PAGE, mapping).map_err(pages_of)
 }
 
-fn ledger<'a>(pool: &'a mut Pool, quota: &'a mut Quota) -> Tables<'a> {
-    Tables::new(pool, quota, nothing, 0)
+fn ledger<'a>(pool: &'a mut Pool, used: &'a mut u16) -> Tables<'a> {
+    Tables::new(pool, used, QUOTA, nothing, 0)
 }

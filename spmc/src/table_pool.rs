@@ -53,27 +53,20 @@ fn pages() -> usize {
 /// One user's access to the pool.
 pub struct Tables<'a> {
     pool: &'a mut Pool,
-    /// Pages that this user has and may have.
-    quota: &'a mut Quota,
+    /// Pages that this user has.
+    used: &'a mut u16,
+    /// Pages that it may have.
+    limit: u16,
     /// Invalidates the user's TLB entries; called for break-before-make.
     invalidate: fn(u16),
     /// What `invalidate` is told: the VMID.
     vmid: u16,
 }
 
-/// Pages taken and allowed.
-#[derive(Clone, Copy, Debug)]
-pub struct Quota {
-    /// Pages in use.
-    pub used: u16,
-    /// Pages at the most.
-    pub limit: u16,
-}
-
 impl<'a> Tables<'a> {
-    /// Access for the user with `quota` and `vmid`.
-    pub fn new(pool: &'a mut Pool, quota: &'a mut Quota, invalidate: fn(u16), vmid: u16) -> Self {
-        Self { pool, quota, invalidate, vmid }
+    /// Access for the user who has `used` pages, may have `limit`, and runs with `vmid`.
+    pub fn new(pool: &'a mut Pool, used: &'a mut u16, limit: u16, invalidate: fn(u16), vmid: u16) -> Self {
+        Self { pool, used, limit, invalidate, vmid }
     }
 }
 
@@ -97,11 +90,11 @@ impl TableMemory for Tables<'_> {
 
     fn allocate(&mut self) -> Option<u64> {
         let free = (!self.pool.used).trailing_zeros() as usize;
-        if free >= pages().min(MAX_PAGES) || self.quota.used == self.quota.limit {
+        if free >= pages().min(MAX_PAGES) || *self.used == self.limit {
             return None;
         }
         self.pool.used |= 1 << free;
-        self.quota.used += 1;
+        *self.used += 1;
         let table = image::tables_start() + free as u64 * PAGE;
         for index in 0..512 {
             self.write(table, index, 0);
@@ -113,7 +106,7 @@ impl TableMemory for Tables<'_> {
 
     fn free(&mut self, table: u64) {
         self.pool.used &= !(1 << ((table - image::tables_start()) / PAGE));
-        self.quota.used -= 1;
+        *self.used -= 1;
     }
 
     fn invalidate(&mut self) {

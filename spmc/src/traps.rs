@@ -4,6 +4,7 @@
 //! and nothing there needs switching. The physical timer keeps its values and never fires (partitions have the virtual one).
 
 use crate::context::VcpuContext;
+use crate::features;
 use crate::sysreg;
 
 /// A trapped access (ISS of class 0x18, Arm ARM D24.2.40).
@@ -55,6 +56,7 @@ pub fn emulate(context: &mut VcpuContext) -> bool {
             }
             context.cntp_cval
         }
+        (3, 0, 0, register @ 1..=7, n) if access.is_read() => features::shown(register, n),
         // Debug and trace (op0 = 2); PMU; ACTLR_EL1; TRFCR_EL1; error records; LORegions; SCXTNUM_EL1 and _EL0; TPIDR2_EL0.
         (2, ..)
         | (3, 0 | 3, 9, 12..=14, _)
