@@ -2,6 +2,7 @@
 
 mod buffers;
 mod chains;
+mod cores;
 mod discovery;
 mod hostile;
 mod interrupts;

@@ -109,7 +109,10 @@ fn play(guest: &mut Guest, acts: Vec<Act>) {
     loop {
         let answering = match acts.next() {
             Some(Act::Call(regs)) => {
-                guest.call(&regs.0);
+                let answer = guest.call(&regs.0);
+                if matches!(answer.function(), function::ERROR | function::SUCCESS_32) {
+                    check_answer(&regs, &answer);
+                }
                 false
             }
             Some(Act::Stop(exit)) => {
