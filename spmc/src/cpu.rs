@@ -288,7 +288,7 @@ impl Machine for Cpu {
         let interrupt = gic::acknowledge()?;
         if interrupt == crate::platform::SECURE_EL2_TIMER {
             sysreg::cnthps_ctl_el2::write(0);
-            gic::deactivate(interrupt);
+            gic::deactivate(self.core, interrupt);
             self.time_limit_reached = true;
             return None;
         }
@@ -296,7 +296,7 @@ impl Machine for Cpu {
     }
 
     fn deactivate_interrupt(&mut self, interrupt: u32) {
-        gic::deactivate(interrupt);
+        gic::deactivate(self.core, interrupt);
     }
 
     fn enable_interrupt(&mut self, interrupt: u32, enable: bool) {

@@ -16,6 +16,7 @@ mod register {
     pub const ENABLE_SET: usize = 0x0100;
     pub const ENABLE_CLEAR: usize = 0x0180;
     pub const PENDING_CLEAR: usize = 0x0280;
+    pub const ACTIVE_CLEAR: usize = 0x0380;
     pub const PRIORITY: usize = 0x0400;
     pub const CONFIGURATION: usize = 0x0c00;
     pub const GROUP_MODIFIER: usize = 0x0d00;
@@ -133,9 +134,12 @@ pub fn acknowledge() -> Option<u32> {
     Some(id)
 }
 
-/// Ends an interrupt's active state.
-pub fn deactivate(interrupt: u32) {
-    sysreg::icc_dir_el1::write(u64::from(interrupt));
+/// Ends the active state of an interrupt that this core acknowledged, at its distributor or redistributor.
+///
+/// Not by ICC_DIR_EL1: QEMU judges that register by the rules from before Secure EL2 and ignores it there, so that no secure
+/// interrupt would come a second time.
+pub fn deactivate(core: usize, interrupt: u32) {
+    write32(frame(core, interrupt) + register::ACTIVE_CLEAR + word(interrupt), 1 << (interrupt % 32));
 }
 
 /// Holds back the normal world's interrupts; returns the priority mask that was there, for [`restore_priority_mask`].

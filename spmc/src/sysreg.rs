@@ -131,8 +131,6 @@ registers! {
     icc_iar1_el1 = "S3_0_C12_C12_0";
     /// GIC: end of interrupt (priority drop), group 1.
     icc_eoir1_el1 = "S3_0_C12_C12_1";
-    /// GIC: deactivate.
-    icc_dir_el1 = "S3_0_C12_C11_1";
     /// GIC: group 1 enable, secure instance.
     icc_igrpen1_el1 = "S3_0_C12_C12_7";
     /// GIC: SGIs for the other security state.
