@@ -5,16 +5,20 @@
 //! Invariants of the real machine are checked: no vCPU runs on two cores, and none moves to another core before its
 //! state is in memory.
 
+mod bench;
+mod guest;
+
+pub use bench::*;
+pub use guest::Guest;
+
 use crate::fault::{Fault, FaultKind};
 use crate::machine::{AccessFault, Address, Exit, Machine, Permissions};
 use crate::memory::{Holding, MemoryType, OutOfMemory, Owner, PageState, PageTables};
-use crate::partition::{Methods, NormalWorldInterrupts, Service};
 use crate::spmc::Spmc;
 use crate::tables::PAGE;
 use crate::vcpu::VcpuId;
-use crate::{MAX_CORES, MAX_PARTITIONS, PartitionConfig, PartitionIndex};
-use arrayvec::ArrayVec;
-use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
+use crate::{MAX_CORES, MAX_PARTITIONS};
+use bulkhead_ffa::{EndpointId, Regs};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::string::{String, ToString};
@@ -22,15 +26,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::vec::Vec;
-
-/// The pages that [`Bench::new`] gives the normal world: two of them for its RX/TX buffers, others free.
-pub const NORMAL_MEMORY: u64 = 0x4000_0000;
-/// The pages of partition n start at `SECURE_MEMORY + n * PARTITION_MEMORY`.
-pub const SECURE_MEMORY: u64 = 0x0e20_0000;
-/// Bytes from one partition's memory to the next one's.
-pub const PARTITION_MEMORY: u64 = 0x10_0000;
-/// Pages of each of them.
-pub const PAGES: u64 = 16;
 
 /// Something that the SPMC had the machine do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,134 +111,6 @@ pub struct Fake {
     core: usize,
     /// The registers that the SPMC works on at present, and whose they are.
     latest: Option<(VcpuId, Regs)>,
-}
-
-/// A partition's view, in its script.
-pub struct Guest {
-    enter: Receiver<Entry>,
-    exit: Sender<(Regs, Exit)>,
-    last: Entry,
-    /// Where it was entered first.
-    pub entry: u64,
-    /// Its identity.
-    pub id: EndpointId,
-    /// The bench, to act as the normal world on another core meanwhile.
-    pub bench: Bench,
-}
-
-/// An SPMC on the fake machine, as the normal world of one core sees it.
-#[derive(Clone)]
-pub struct Bench {
-    /// The SPMC under test.
-    pub spmc: Arc<Spmc>,
-    /// The core that the methods act on.
-    pub machine: Fake,
-    /// Not with a guest: what it holds must not keep its own thread alive.
-    ends: Option<Arc<Ends>>,
-}
-
-/// Ends all guests when the test drops its last [`Bench`].
-struct Ends(Arc<Mutex<World>>);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let mut world = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for vcpu in world.vcpus.iter_mut().flatten() {
-            // Its script waits for an entry, and sees that there will be none.
-            vcpu.thread = None;
-        }
-    }
-}
-
-/// Ends a guest's thread quietly when its test is over.
-struct Over;
-
-impl Guest {
-    fn switch(&mut self, regs: Regs, exit: Exit) -> Regs {
-        let sent = self.exit.send((regs, exit)).is_ok();
-        match self.enter.recv() {
-            Ok(entry) if sent => {
-                self.last = entry;
-                self.last.regs
-            }
-            _ => std::panic::resume_unwind(Box::new(Over)),
-        }
-    }
-
-    /// Makes a call with these registers and returns those with which the vCPU runs on.
-    pub fn call(&mut self, x: &[u64]) -> Regs {
-        self.switch(Regs::new(x), Exit::Call)
-    }
-
-    /// FFA_MSG_WAIT: returns the next message.
-    pub fn wait(&mut self) -> Regs {
-        self.call(&[u64::from(function::MSG_WAIT)])
-    }
-
-    /// Answers the direct request `request` with a payload from x3 (or, for REQ2, x4) on; returns the next message.
-    pub fn respond(&mut self, request: &Regs, payload: &[u64]) -> Regs {
-        let answer = match request.function() {
-            function::MSG_SEND_DIRECT_REQ_32 => function::MSG_SEND_DIRECT_RESP_32,
-            function::MSG_SEND_DIRECT_REQ_64 => function::MSG_SEND_DIRECT_RESP_64,
-            function::MSG_SEND_DIRECT_REQ2 => function::MSG_SEND_DIRECT_RESP2,
-            other => panic!("{other:#x} is not a direct request"),
-        };
-        let mut regs = Regs::new(&[u64::from(answer), u64::from(self.id.0) << 16 | u64::from(request.w(1) >> 16)]);
-        let first = if answer == function::MSG_SEND_DIRECT_RESP2 { 4 } else { 3 };
-        regs.0[first..first + payload.len()].copy_from_slice(payload);
-        self.switch(regs, Exit::Call)
-    }
-
-    /// Sends a 32-bit direct request to another partition and returns its answer.
-    pub fn request(&mut self, receiver: u16, payload: &[u64]) -> Regs {
-        let mut regs = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), u64::from(self.id.0) << 16 | u64::from(receiver)]);
-        regs.0[3..3 + payload.len()].copy_from_slice(payload);
-        self.switch(regs, Exit::Call)
-    }
-
-    /// Is stopped by something else than a call; runs on when the SPMC lets it.
-    pub fn stop(&mut self, exit: Exit) {
-        let before = self.last.regs;
-        let after = self.switch(before, exit);
-        assert_eq!(after, before, "registers survive what the guest does not see");
-    }
-
-    /// An access that it may not make. Never returns.
-    pub fn crash(&mut self) -> ! {
-        let fault = Fault { kind: FaultKind::Exception, pc: 0x1000, esr: 0x9200_0046, address: Some(0xdead_0000) };
-        self.switch(Regs::default(), Exit::Fault(fault));
-        unreachable!("a failed vCPU ran again");
-    }
-
-    /// A virtual interrupt handler's first call: which interrupt it is.
-    pub fn interrupt(&mut self) -> u64 {
-        self.call(&[0xff04]).0[0]
-    }
-
-    /// The registers of the latest entry.
-    pub fn regs(&self) -> Regs {
-        self.last.regs
-    }
-
-    /// The core that it runs on.
-    pub fn core(&self) -> usize {
-        self.last.core
-    }
-
-    /// Whether its virtual IRQ line is up.
-    pub fn irq(&self) -> bool {
-        self.last.irq
-    }
-
-    /// Whether its virtual FIQ line is up.
-    pub fn fiq(&self) -> bool {
-        self.last.fiq
-    }
-
-    /// Whether normal-world interrupts are held while it runs.
-    pub fn held(&self) -> bool {
-        self.last.held
-    }
 }
 
 impl Fake {
@@ -430,7 +297,7 @@ impl Machine for Fake {
         let (exits, exit) = channel();
         let handle = std::thread::spawn(move || {
             let (Ok(first), Some(script)) = (entries.recv(), script) else { return };
-            let bench = Bench { spmc: script.spmc, machine: Fake { world, core, latest: None }, ends: None };
+            let bench = Bench::for_guest(script.spmc, Fake { world, core, latest: None });
             let mut guest = Guest { enter: entries, exit: exits, last: first, entry, id: script.id, bench };
             (script.run)(&mut guest);
             // What has nothing more to say waits; nobody may have anything to say to it.
@@ -551,154 +418,4 @@ impl Machine for Fake {
     fn print(&mut self, partition: Option<u8>, line: &str) {
         self.world().events.push(Event::Print(partition, line.to_string()));
     }
-}
-
-/// All that a partition may do with a page.
-pub const ALL: Permissions = Permissions { read: true, write: true, execute: true };
-
-/// What the manifest of a partition at S-EL1 might say: one vCPU, all messaging methods, notifications.
-pub fn s_el1(id: u16) -> PartitionConfig {
-    let methods = Methods(Methods::DIRECT_RECEIVE | Methods::DIRECT_SEND | Methods::DIRECT2_RECEIVE | Methods::DIRECT2_SEND);
-    PartitionConfig {
-        id: EndpointId(id),
-        services: ArrayVec::from_iter([Service { uuid: uuid(id), methods }]),
-        methods,
-        vcpus: 1,
-        s_el0: false,
-        notifications: true,
-        power_off_messages: false,
-        version: Version::V1_2,
-        normal_world_interrupts: NormalWorldInterrupts::Signaled,
-        interrupts: ArrayVec::new(),
-        entry: 0x1000,
-        boot_argument: 0x2000,
-        init_time_limit_ms: 100,
-    }
-}
-
-/// The same at S-EL0.
-pub fn s_el0(id: u16) -> PartitionConfig {
-    PartitionConfig { s_el0: true, ..s_el1(id) }
-}
-
-/// The service of partition `id`: all bytes differ.
-pub fn uuid(id: u16) -> Uuid {
-    Uuid(std::array::from_fn(|n| ((n as u8 + 1) * 0x0f) ^ id as u8))
-}
-
-impl Bench {
-    /// An SPMC without partitions; the normal world has memory and speaks `version`.
-    pub fn new(version: Version) -> Self {
-        let machine = Fake { world: Arc::default(), core: 0, latest: None };
-        let data = Permissions { execute: false, ..ALL };
-        machine.world().give(Owner::NormalWorld, NORMAL_MEMORY, PAGES, data, false);
-        let ends = Some(Arc::new(Ends(machine.world.clone())));
-        let mut bench = Self { spmc: Arc::new(Spmc::new()), machine, ends };
-        let agreed = bench.version(version);
-        assert_eq!(agreed, 0x1_0002);
-        bench
-    }
-
-    /// Adds a partition; `script` is what its first vCPU does.
-    pub fn add(&self, config: PartitionConfig, script: impl FnOnce(&mut Guest) + Send + 'static) -> PartitionIndex {
-        let (id, index) = (config.id, self.spmc.count());
-        let memory = SECURE_MEMORY + u64::from(index) * PARTITION_MEMORY;
-        self.machine.world().give(Owner::Partition(index), memory, PAGES, ALL, true);
-        assert_eq!(self.spmc.add(config), Some(index), "there is room for {id}");
-        self.script(index, 0, script);
-        index
-    }
-
-    /// What a vCPU does after its next reset.
-    pub fn script(&self, partition: PartitionIndex, index: u8, script: impl FnOnce(&mut Guest) + Send + 'static) {
-        let id = self.spmc.partition(partition).expect("the partition exists").1.id;
-        let script = Script { id, spmc: self.spmc.clone(), run: Box::new(script) };
-        self.machine.world().vcpu(VcpuId { partition, index }).scripts.push_back(script);
-    }
-
-    /// Initialises all partitions; returns how many failed.
-    pub fn boot(&mut self) -> u8 {
-        self.spmc.initialise(&mut self.machine)
-    }
-
-    /// The same SPMC, as core `core` sees it.
-    pub fn on(&self, core: usize) -> Self {
-        Self { spmc: self.spmc.clone(), machine: Fake { world: self.machine.world.clone(), core, latest: None }, ends: self.ends.clone() }
-    }
-
-    /// What cores share.
-    pub fn world(&self) -> MutexGuard<'_, World> {
-        self.machine.world()
-    }
-
-    /// A call of the normal world.
-    pub fn call(&mut self, x: &[u64]) -> Regs {
-        self.call_with(Regs::new(x))
-    }
-
-    /// A call of the normal world with all registers given.
-    pub fn call_with(&mut self, regs: Regs) -> Regs {
-        self.spmc.handle_normal_world(&mut self.machine, &regs)
-    }
-
-    /// FFA_VERSION of the normal world, in the form in which the SPMD passes it on.
-    pub fn version(&mut self, version: Version) -> u64 {
-        let answer = self.call(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), 0xffff_8000, 0x8000_0008, u64::from(version.0)]);
-        assert_eq!(answer.0[..3], [u64::from(function::MSG_SEND_DIRECT_RESP_32), 0x8000_ffff, 0x8000_0009]);
-        answer.0[3]
-    }
-
-    /// A 32-bit direct request of the normal world's endpoint 0 with a payload from x3 on.
-    pub fn request(&mut self, receiver: u16, payload: &[u64]) -> Regs {
-        let mut regs = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), u64::from(receiver)]);
-        regs.0[3..3 + payload.len()].copy_from_slice(payload);
-        self.call_with(regs)
-    }
-
-    /// FFA_RUN of the normal world.
-    pub fn resume(&mut self, partition: u16, vcpu: u16) -> Regs {
-        self.call(&[u64::from(function::RUN), u64::from(partition) << 16 | u64::from(vcpu)])
-    }
-
-    /// A secure interrupt while the normal world runs.
-    pub fn secure_interrupt(&mut self, interrupt: u32) {
-        self.raise(interrupt);
-        let answer = self.call(&[u64::from(function::INTERRUPT)]);
-        assert_eq!(answer, Regs::new(&[u64::from(function::NORMAL_WORLD_RESUME)]));
-    }
-
-    /// Makes a secure interrupt pending: the next to be acknowledged.
-    pub fn raise(&self, interrupt: u32) {
-        self.world().pending.push_back(interrupt);
-    }
-
-    /// A core comes up.
-    pub fn core_on(&mut self) {
-        self.spmc.core_on(&mut self.machine);
-    }
-
-    /// The SPMD says that the core goes off; returns the PSCI status.
-    pub fn core_off(&mut self) -> u64 {
-        let answer = self.call(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), 0xffff_8000, 0x8000_0000, 0x8400_0002]);
-        assert_eq!(answer.0[..3], [u64::from(function::MSG_SEND_DIRECT_RESP_32), 0x8000_ffff, 0x8000_0002]);
-        answer.0[3]
-    }
-
-    /// Gives the normal world its first page for RX and its second for TX.
-    pub fn map_buffers(&mut self) {
-        let map = [u64::from(function::RXTX_MAP_64), NORMAL_MEMORY + PAGE, NORMAL_MEMORY, 1];
-        assert_eq!(self.call(&map), Regs::success(&[]));
-    }
-
-    /// Bytes of the normal world's RX buffer as [`Self::map_buffers`] placed it.
-    pub fn rx<const N: usize>(&mut self, offset: u64) -> [u8; N] {
-        let mut bytes = [0; N];
-        self.machine.read(Address { pa: NORMAL_MEMORY + offset, secure: false }, &mut bytes).expect("RX is memory");
-        bytes
-    }
-}
-
-/// What an FFA_ERROR looks like.
-pub fn error(status: Status) -> Regs {
-    Regs::error(status)
 }

@@ -1,8 +1,9 @@
 //! Secure interrupts of partitions (DEN0077A v1.2 chapter 9) and the paravirtual interrupt calls that OP-TEE makes
 //! under an S-EL2 SPMC (the numbers and registers are those of its `hfic` driver).
 
+use crate::chain::{Next, deliver};
 use crate::machine::Machine;
-use crate::messaging::{Next, deliver, vcpu_on};
+use crate::messaging::vcpu_on;
 use crate::partition::{MAX_INTERRUPTS, NormalWorldInterrupts, Partition, PartitionConfig};
 use crate::spmc::Spmc;
 use crate::vcpu::{Caller, Model, RunState, VcpuId};

@@ -14,6 +14,7 @@
 extern crate std;
 
 mod calls;
+mod chain;
 mod console;
 mod discovery;
 #[cfg(test)]

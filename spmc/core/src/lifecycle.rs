@@ -4,8 +4,9 @@
 //! Invariant: an execution context leaves [`RunState::Off`] only here, by an initialisation that ends in FFA_MSG_WAIT.
 
 use crate::calls::{Call, From};
+use crate::chain::deliver;
 use crate::machine::Machine;
-use crate::messaging::{deliver, vcpu_on};
+use crate::messaging::vcpu_on;
 use crate::partition::PartitionConfig;
 use crate::spmc::{Spmc, UNKNOWN};
 use crate::tables::PAGE;

@@ -1,0 +1,227 @@
+//! The loop in which partitions run, and what binds them to each other (DEN0077A v1.2 chapters 8 and 9).
+//!
+//! A *chain* is the list of vCPUs that wait for each other's answers on one core: its head was entered by the normal
+//! world (or by the SPMC), its tail runs. Invariants: before a vCPU's state is published, its registers are in memory; only
+//! the core that has claimed the tail of a chain changes the chain.
+
+use crate::calls::{Call, From};
+use crate::fault::{Fault, FaultKind};
+use crate::machine::{Exit, Machine};
+use crate::partition::NormalWorldInterrupts;
+use crate::spmc::{Spmc, carries_extended_registers};
+use crate::vcpu::{Caller, Model, RunState, VcpuId};
+use bulkhead_ffa::{Regs, Status, function};
+
+/// What happens after a partition's call was decided.
+pub(crate) enum Next {
+    /// This vCPU runs on; its registers hold the answer.
+    Resume(VcpuId),
+    /// The chain has ended: this goes to whoever started it.
+    Done(Regs),
+}
+
+impl Spmc {
+    /// Starts a conversation on a claimed vCPU. Normal-world interrupts wait for its end where the manifest says so, where
+    /// the SPMC itself scheduled it, and where they wait for the one that it is nested in.
+    pub(crate) fn converse(&self, vcpu: VcpuId, caller: Caller, model: Model) {
+        let (partition, state) = self.vcpu(vcpu);
+        let queued = partition.config().is_some_and(|c| c.normal_world_interrupts == NormalWorldInterrupts::Queued);
+        let scheduled = matches!(model, Model::Init | Model::SecureInterrupt | Model::Framework);
+        let nested = matches!(caller, Caller::Partition(caller) if self.vcpu(caller).1.holds_interrupts());
+        state.converse(caller, model, queued || scheduled || nested);
+    }
+
+    /// Runs `vcpu`, and whatever its calls lead to, until the chain ends. `vcpu` is claimed and its registers are set.
+    pub(crate) fn run_chain<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Regs {
+        let reply = self.run_to_end(machine, vcpu);
+        self.serve_left_interrupts(machine);
+        self.raise_delayed_schedule_receiver(machine);
+        machine.leave_to_normal_world();
+        reply
+    }
+
+    /// The loop of [`Self::run_chain`]; partition state may be left in this core's registers.
+    pub(crate) fn run_to_end<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Regs {
+        let mut current = vcpu;
+        let mut held = false;
+        loop {
+            let next = if self.vcpu(current).0.has_failed() {
+                // Another core ended the partition while this vCPU was in a chain.
+                self.end_chain_of_failed(machine, current)
+            } else {
+                self.raise_lines(machine, current);
+                let hold = self.vcpu(current).1.holds_interrupts();
+                if hold != held {
+                    machine.mask_normal_world_interrupts(hold);
+                    held = hold;
+                }
+                match machine.run(current) {
+                    Exit::Call => self.partition_call(machine, current),
+                    Exit::NormalWorldInterrupt => self.preempt(machine, current),
+                    Exit::SecureInterrupt => self.secure_interrupt_in_partition(machine, current),
+                    Exit::Fault(fault) => self.fail(machine, current, &fault),
+                }
+            };
+            match next {
+                Next::Resume(vcpu) => current = vcpu,
+                Next::Done(reply) => {
+                    if held {
+                        machine.mask_normal_world_interrupts(false);
+                    }
+                    return reply;
+                }
+            }
+        }
+    }
+
+    /// One call of a partition.
+    fn partition_call<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Next {
+        let call = Call { from: From::Partition(vcpu), regs: *machine.regs(vcpu) };
+        let function = call.function();
+        if !function::is_ffa(function) {
+            let answer = self.paravirtual_call(machine, vcpu, &call.regs);
+            let regs = machine.regs(vcpu);
+            // Everything but x0 to x3 stays (SMCCC 1.1); an unknown call answers -1 (SMCCC table 6.1).
+            regs.0[0] = answer;
+            regs.0[1..4].fill(0);
+            return Next::Resume(vcpu);
+        }
+        if function != function::VERSION {
+            self.endpoint(call.from).spoken.lock();
+        }
+        let flow = match function {
+            function::MSG_WAIT => self.message_wait(machine, vcpu, &call),
+            function::MSG_SEND_DIRECT_RESP_32 | function::MSG_SEND_DIRECT_RESP_64 | function::MSG_SEND_DIRECT_RESP2 => self.respond(machine, vcpu, &call),
+            function::MSG_SEND_DIRECT_REQ_32 | function::MSG_SEND_DIRECT_REQ_64 | function::MSG_SEND_DIRECT_REQ2 => {
+                self.request_from_partition(machine, vcpu, &call)
+            }
+            function::RUN => self.run_from_partition(machine, vcpu, &call),
+            function::YIELD => self.yield_cycles(machine, vcpu),
+            function::ERROR | function::ERROR_64 => self.error_from_partition(machine, vcpu, &call),
+            function::ABORT_32 | function::ABORT_64 => {
+                let fault = Fault { kind: FaultKind::Abort, pc: 0, esr: 0, address: None };
+                Ok(self.fail(machine, vcpu, &fault))
+            }
+            _ => {
+                let reply = self.common_call(machine, &call);
+                reply.map(|reply| {
+                    deliver(machine, vcpu, function, reply);
+                    Next::Resume(vcpu)
+                })
+            }
+        };
+        flow.unwrap_or_else(|status| {
+            deliver(machine, vcpu, function, Regs::error(status));
+            Next::Resume(vcpu)
+        })
+    }
+
+    /// The vCPU's conversation has ended: it waits for the next one.
+    pub(crate) fn rest<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
+        let (_, state) = self.vcpu(vcpu);
+        let model = state.model();
+        machine.park(vcpu);
+        state.publish(RunState::Waiting);
+        self.note_left_interrupt(machine, vcpu, model);
+    }
+
+    /// Ends a conversation with `reply`: the vCPU waits again, its caller goes on.
+    pub(crate) fn finish<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, reply: Regs) -> Next {
+        let (_, state) = self.vcpu(vcpu);
+        let caller = state.caller();
+        self.end_managed_exit(vcpu);
+        self.rest(machine, vcpu);
+        match caller {
+            Caller::Partition(caller) => self.answer_partition(machine, caller, 0, reply),
+            // Its requester has failed; the normal world only resumed it.
+            Caller::NormalWorld(requester) if requester.is_secure() => Next::Done(Regs::error(Status::Aborted)),
+            _ => Next::Done(reply),
+        }
+    }
+
+    /// Gives `reply` to a partition that is blocked on an answer.
+    pub(crate) fn answer_partition<M: Machine>(&self, machine: &mut M, caller: VcpuId, call: u32, reply: Regs) -> Next {
+        let (_, state) = self.vcpu(caller);
+        state.set_callee(None);
+        let _ = state.claim(RunState::Blocked);
+        deliver(machine, caller, call, reply);
+        Next::Resume(caller)
+    }
+
+    /// A vCPU that this core took off for something else, and now goes on with.
+    pub(crate) fn take_back(&self, vcpu: VcpuId) -> VcpuId {
+        // Nobody else claims it: it was published as preempted with a caller that FFA_RUN refuses, or stayed claimed.
+        let _ = self.vcpu(vcpu).1.claim(RunState::Preempted);
+        vcpu
+    }
+
+    /// A non-secure interrupt while a partition runs: the whole chain stops and the normal world gets the core, unless the
+    /// partition is first asked to end its request.
+    fn preempt<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Next {
+        let (_, state) = self.vcpu(vcpu);
+        // Where they are held, this one got in before the mask did.
+        if state.holds_interrupts() || self.request_managed_exit(vcpu) {
+            return Next::Resume(vcpu);
+        }
+        let head = self.head_of_chain(vcpu);
+        machine.leave_to_normal_world();
+        state.publish(RunState::Preempted);
+        Next::Done(Regs::new(&[u64::from(function::INTERRUPT), self.target_info(head)]))
+    }
+
+    /// Follows callees from `head`; at most one step for each partition, as no partition occurs twice in a chain.
+    pub(crate) fn tail_of_chain(&self, head: VcpuId) -> VcpuId {
+        let mut at = head;
+        for _ in 0..crate::MAX_PARTITIONS {
+            match self.vcpu(at).1.callee() {
+                Some(callee) if self.vcpu(at).1.state() == RunState::Blocked => at = callee,
+                _ => break,
+            }
+        }
+        at
+    }
+
+    pub(crate) fn head_of_chain(&self, vcpu: VcpuId) -> VcpuId {
+        let mut at = vcpu;
+        for _ in 0..=crate::MAX_PARTITIONS {
+            match self.vcpu(at).1.caller() {
+                Caller::Partition(caller) | Caller::Interrupted(caller) => at = caller,
+                _ => break,
+            }
+        }
+        at
+    }
+
+    /// Ends a partition and answers those who wait for it.
+    pub(crate) fn fail<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, fault: &Fault) -> Next {
+        let (partition, _) = self.vcpu(vcpu);
+        if partition.fail() {
+            machine.report_fault(vcpu, fault);
+            self.clean_up_after(machine, vcpu.partition);
+        }
+        self.end_chain_of_failed(machine, vcpu)
+    }
+
+    /// Unwinds one link: the failed vCPU's caller gets ABORTED.
+    fn end_chain_of_failed<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Next {
+        let (_, state) = self.vcpu(vcpu);
+        machine.park(vcpu);
+        state.publish(RunState::Off);
+        match state.caller() {
+            Caller::Partition(caller) => self.answer_partition(machine, caller, 0, Regs::error(Status::Aborted)),
+            Caller::Interrupted(vcpu) => Next::Resume(self.take_back(vcpu)),
+            Caller::InterruptedNormalWorld => Next::Done(Regs::new(&[u64::from(function::NORMAL_WORLD_RESUME)])),
+            _ => Next::Done(Regs::error(Status::Aborted)),
+        }
+    }
+}
+
+/// Writes an answer or a message into a claimed vCPU's registers; `call` is the call that it answers.
+pub(crate) fn deliver<M: Machine>(machine: &mut M, vcpu: VcpuId, call: u32, reply: Regs) {
+    let extended = carries_extended_registers(call, reply.function());
+    let regs = machine.regs(vcpu);
+    regs.0[..8].copy_from_slice(&reply.0[..8]);
+    if extended {
+        regs.0[8..].copy_from_slice(&reply.0[8..]);
+    }
+}
