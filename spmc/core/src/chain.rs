@@ -53,6 +53,8 @@ impl Spmc {
                 let hold = self.vcpu(current).1.holds_interrupts();
                 if hold != held {
                     machine.mask_normal_world_interrupts(hold);
+                    // Nobody else takes the core back from it then.
+                    machine.set_time_limit(hold.then(|| self.time_limit(current)).flatten());
                     held = hold;
                 }
                 match machine.run(current) {
@@ -67,6 +69,7 @@ impl Spmc {
                 Next::Done(reply) => {
                     if held {
                         machine.mask_normal_world_interrupts(false);
+                        machine.set_time_limit(None);
                     }
                     return reply;
                 }

@@ -206,17 +206,18 @@ impl Spmc {
 
     /// What was acknowledged was the SPMC's own timer, or nothing.
     fn continue_or_time_out<M: Machine>(&self, machine: &mut M, current: VcpuId) -> Next {
-        let head = self.head_of_chain(current);
-        let limited = matches!(self.vcpu(head).1.model(), Model::Init | Model::Framework);
-        if !limited || !machine.time_limit_reached() {
+        if !self.vcpu(current).1.holds_interrupts() || !machine.time_limit_reached() {
             return Next::Resume(current);
         }
-        if head != current {
-            // The one that started the chain still has to end by itself once it has its ABORTED.
-            machine.set_time_limit(self.config_of(head).map(|config| config.init_time_limit_ms));
-        }
+        // Whoever goes on with the chain still has to end by itself.
+        machine.set_time_limit(self.time_limit(self.head_of_chain(current)));
         let fault = machine.time_limit_fault(current);
         self.fail(machine, current, &fault)
+    }
+
+    /// Milliseconds that a vCPU may keep the normal world's interrupts from the core.
+    pub(crate) fn time_limit(&self, vcpu: VcpuId) -> Option<u32> {
+        self.config_of(vcpu).map(|config| config.init_time_limit_ms).filter(|limit| *limit != 0)
     }
 
     /// Enters a waiting vCPU so that it handles what is pending; `false` when it is not waiting.

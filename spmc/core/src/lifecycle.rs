@@ -88,7 +88,6 @@ impl Spmc {
     /// Runs an execution context from reset to its FFA_MSG_WAIT; whether it got there.
     fn start<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, entry: u64, argument: u64) -> bool {
         let (partition, state) = self.vcpu(vcpu);
-        let limit = partition.config().map_or(0, |config| config.init_time_limit_ms);
         if state.claim(RunState::Off).is_err() {
             return false;
         }
@@ -97,9 +96,7 @@ impl Spmc {
             partition.interrupts[usize::from(vcpu.index)].reset(config.normal_world_interrupts);
         }
         machine.reset_vcpu(vcpu, entry, argument);
-        machine.set_time_limit(Some(limit));
         self.run_chain(machine, vcpu);
-        machine.set_time_limit(None);
         !partition.has_failed()
     }
 
@@ -150,9 +147,7 @@ impl Spmc {
         let ends = u64::from(EndpointId::SPMC.0) << 16 | u64::from(config.id.0);
         let kind = u64::from(framework::MESSAGE | framework::POWER_REQUEST);
         deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), ends, kind, u64::from(psci::CPU_OFF)]));
-        machine.set_time_limit(Some(config.init_time_limit_ms));
         self.run_chain(machine, vcpu);
-        machine.set_time_limit(None);
     }
 
     /// FFA_SECONDARY_EP_REGISTER.

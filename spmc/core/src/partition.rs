@@ -89,7 +89,8 @@ pub struct PartitionConfig {
     pub entry: u64,
     /// x0 at its first entry (the register that `gp-register-num` names is always x0 here).
     pub boot_argument: u64,
-    /// Milliseconds that the initialisation of one vCPU may take.
+    /// Milliseconds that the initialisation of one vCPU may take, and any other run during which the normal world's
+    /// interrupts wait (a queued or ignored managed exit, the handling of a secure interrupt, a power message); 0: no limit.
     pub init_time_limit_ms: u32,
 }
 

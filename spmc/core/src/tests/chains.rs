@@ -272,6 +272,22 @@ fn a_managed_exit_is_asked_for_by_fiq() {
 }
 
 #[test]
+fn who_keeps_the_normal_worlds_interrupts_waiting_has_a_time_limit() {
+    for action in [NormalWorldInterrupts::Queued, NormalWorldInterrupts::ManagedExit { irq: false }] {
+        let mut bench = Bench::new(Version::V1_2);
+        bench.add(PartitionConfig { normal_world_interrupts: action, ..s_el1(0x8001) }, |guest| {
+            guest.wait();
+            guest.stop(PREEMPTED);
+            assert!(guest.held());
+            guest.bench.world().time_is_up = true;
+            guest.stop(Exit::SecureInterrupt);
+        });
+        bench.boot();
+        assert_eq!(bench.request(0x8001, &[]), error(Status::Aborted), "{action:?}");
+    }
+}
+
+#[test]
 fn a_managed_exit_is_asked_for_by_irq_where_the_manifest_says_so() {
     let mut bench = Bench::new(Version::V1_2);
     let config = PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: true }, ..s_el1(0x8001) };
