@@ -6,7 +6,7 @@ use crate::uart;
 use bulkhead_sdk::ffa::{EndpointId, Regs, Status, Uuid, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, Range};
 use bulkhead_sdk::message::{self, Convention, Request, response_payload};
-use bulkhead_sdk::{PAGE, call};
+use bulkhead_sdk::{PAGE, call, call_by_smc};
 use bulkhead_testkit::Command;
 use bulkhead_testkit::registers::{OwnEl0, OwnEl1};
 use bulkhead_testkit::spin::spin;
@@ -31,6 +31,10 @@ pub fn act(request: &Request) -> Regs {
         }
         Command::Call => {
             let reply = call(Regs::new(&p[1..10]));
+            request.response(&reply.0[..14])
+        }
+        Command::CallBySmc => {
+            let reply = if level() == Level::SEl1 { call_by_smc(Regs::new(&p[1..10])) } else { Regs::default() };
             request.response(&reply.0[..14])
         }
         // SAFETY: what the payload asks for; this partition's memory is safe from it as long as the tests pass.
@@ -70,7 +74,7 @@ pub fn act(request: &Request) -> Regs {
         }
         Command::Retrieve => request.response(&retrieve(p)),
         Command::Relinquish => request.response(&outcome(memory::relinquish(&MAILBOX, p[1], p[2] as u32, id()))),
-        Command::Send => request.response(&send(p[1], EndpointId(p[2] as u16))),
+        Command::Send => request.response(&send(p[1], EndpointId(p[2] as u16), p[3], p[4] as u32)),
         Command::Reclaim => request.response(&outcome(memory::reclaim(p[1], 0))),
         Command::Undefined => {
             // SAFETY: ends this partition.
@@ -164,20 +168,21 @@ fn retrieve(p: &[u64; 14]) -> [u64; 6] {
     }
 }
 
-fn send(kind: u64, borrower: EndpointId) -> [u64; 3] {
+fn send(kind: u64, borrower: EndpointId, address: u64, flags: u32) -> [u64; 3] {
+    let address = if address == 0 { OWN_PAGE.address() } else { address };
     let (kind, permissions) = match kind {
         0 => (Kind::Share, memory::READ_WRITE),
         1 => (Kind::Lend, memory::READ_WRITE),
         _ => (Kind::Donate, 0),
     };
     let borrowers = [Borrower { id: borrower, permissions }];
-    let ranges = [Range { address: OWN_PAGE.address(), pages: 1 }];
-    let mut description = Description::lender(id(), &borrowers, &ranges);
+    let ranges = [Range { address, pages: 1 }];
+    let mut description = Description { flags, ..Description::lender(id(), &borrowers, &ranges) };
     if kind == Kind::Donate {
         description.attributes = 0;
     }
     match memory::send(kind, &MAILBOX, &description, PAGE) {
-        Ok(handle) => [1, handle, OWN_PAGE.address()],
+        Ok(handle) => [1, handle, address],
         Err(status) => [0, status.code(), 0],
     }
 }

@@ -12,7 +12,7 @@ const CHARACTERS: usize = 48;
 pub type Line = Cut<160>;
 
 /// Text with a bound, cut off where it is full.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cut<const N: usize>(ArrayString<N>);
 
 impl<const N: usize> Cut<N> {

@@ -49,7 +49,8 @@ commands! {
     Retrieve = 0x10b,
     /// (handle, flags): answers 1, or 0 and the status.
     Relinquish = 0x10c,
-    /// (kind, borrower): shares (0), lends (1) or donates (2) a page of its own: answers 1, handle, address; or 0 and the status.
+    /// (kind, borrower, address, flags): shares (0), lends (1) or donates (2) the page at the address, or one of its own if that
+    /// is 0: answers 1, handle, address; or 0 and the status.
     Send = 0x10d,
     /// (handle): answers 1, or 0 and the status.
     Reclaim = 0x10e,
@@ -71,6 +72,8 @@ commands! {
     Interrupts = 0x116,
     /// Answers its RX buffer, TX buffer, the page that Send uses, its first byte, and the number of its vCPU.
     Places = 0x117,
+    /// (x0 to x8): as Call, but by SMC (S-EL1 only).
+    CallBySmc = 0x119,
     /// (endpoint): sends a request back to whoever is blocked on this one; answers the status.
     CallBack = 0x118,
 }

@@ -37,6 +37,8 @@ pub struct PayloadBoot {
     pub expects: &'static [&'static str],
     /// Patterns that must appear on the secure console.
     pub secure: &'static [&'static str],
+    /// Cores of the machine.
+    pub cpus: u32,
     /// False for manifests that are broken on purpose.
     pub judged: bool,
 }
@@ -81,6 +83,14 @@ const fn victim_el0(manifest: &'static str) -> TestPartition {
     partition("victim-el0", manifest, PROBE_EL0, 0x0ea0_0000, "b01c4ead-7e57-4011-9233-445566778804")
 }
 
+const TEMPLATE: TestPartition = partition(
+    "adder",
+    "partitions/template/template.dts",
+    Crate { package: "bulkhead-template", binary: "bulkhead-template", features: &[] },
+    0x0ec0_0000,
+    "0add0add-1234-4567-89ab-cdef01234567",
+);
+
 /// The four test partitions as they should be.
 const FOUR: &[TestPartition] = &[EL1, EL0, victim_el1("manifests/tests/victim-el1.dts"), victim_el0("manifests/tests/victim-el0.dts")];
 
@@ -91,9 +101,10 @@ const BOOTS: &[PayloadBoot] = &[
         shows: "every call that the SPMC implements, from the normal world and from two partitions, on four cores",
         spmc_manifest: "manifests/tests/spmc.dts",
         partitions: FOUR,
-        steps: "discovery buffers messages preemption memory notifications interrupts state normal-world",
+        steps: "discovery buffers messages preemption memory notifications interrupts state partition-calls stress normal-world",
         expects: &["state.system_registers_survive_partitions", "normal-world.secure_devices_cannot_be_reached"],
         secure: &["all partitions are up"],
+        cpus: CPUS,
         judged: true,
     },
     PayloadBoot {
@@ -104,6 +115,18 @@ const BOOTS: &[PayloadBoot] = &[
         steps: "isolation",
         expects: &["isolation.probe-el1_cannot_write_0xe100000", "isolation.victim-el0_is_ended_by_Undefined"],
         secure: &[],
+        cpus: CPUS,
+        judged: true,
+    },
+    PayloadBoot {
+        name: "all-cores",
+        shows: "eight cores, each with a vCPU of its own, and the partition of partitions/template",
+        spmc_manifest: "manifests/tests/spmc-template.dts",
+        partitions: &[EL1, TEMPLATE],
+        steps: "all-cores",
+        expects: &["all-cores.every_core_has_its_vcpu", "all-cores.template_partition_adds"],
+        secure: &["adder: the SPMC speaks 1.2", "adder: 0x0000 asked for a sum: 0xa"],
+        cpus: 8,
         judged: true,
     },
     PayloadBoot {
@@ -118,6 +141,7 @@ const BOOTS: &[PayloadBoot] = &[
             "victim-el0.*read.*0xe100000",
             r"2 partition\(s\) did not come up",
         ],
+        cpus: CPUS,
         judged: true,
     },
     PayloadBoot {
@@ -128,6 +152,7 @@ const BOOTS: &[PayloadBoot] = &[
         steps: "init",
         expects: &["init.others_serve"],
         secure: &["victim-el1.*its initialisation reported FFA_ERROR -3", "victim-el0.*its initialisation ended with call 0xc4000070"],
+        cpus: CPUS,
         judged: true,
     },
 ];
@@ -175,7 +200,7 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
         };
         let assembled = system::assemble(project, &system)?;
         let machine = Machine {
-            cpus: CPUS,
+            cpus: one.cpus,
             fw_cfg: vec![("opt/bulkhead/steps".into(), one.steps.into())],
             ..Machine::new(&assembled)
         };

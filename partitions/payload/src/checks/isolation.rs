@@ -87,6 +87,9 @@ struct Tally {
     failed: AtomicU64,
 }
 
+/// Where the normal world's RAM starts.
+const NORMAL_WORLD_RAM: u64 = 0x4000_0000;
+
 const MAGIC: u64 = 0x6275_6c6b_6865_6164;
 
 #[expect(unsafe_code, reason = "names the section that the entry code does not clear")]
@@ -169,6 +172,13 @@ fn try_it(offender: &Probe, attempt: Attempt, others: &[Probe]) -> Outcome {
         },
         Attempt::Do(what, name) => (name, what, 0),
     };
+    if command == Command::Execute && address >= NORMAL_WORLD_RAM && !offender.s_el0 {
+        // The CPU itself refuses: EL3 forbids the secure state to execute non-secure memory (SCR_EL3.SIF), which is a fault of
+        // the partition's own translation.
+        let words = ask(offender, command, &[address])?;
+        ensure!(words[0] == 0, "{what}: executed");
+        return pass!("{what}: the CPU refuses the fetch");
+    }
     let status = ask_for_error(offender, command, &[address, 0xbad])?;
     ensure!(status == Status::Aborted, "{what}: answered {status:?}");
     match attempt {

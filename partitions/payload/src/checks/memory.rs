@@ -14,6 +14,7 @@ checks! { "memory":
     shared_page_is_seen_by_both_sides,
     access_descriptors_of_both_sizes_are_taken,
     page_is_lent_and_comes_back,
+    memory_is_zeroed_where_that_is_asked_for,
     donated_page_cannot_be_reclaimed,
     long_description_travels_in_fragments,
     two_borrowers_share_one_page,
@@ -129,6 +130,28 @@ fn page_is_lent_and_comes_back() -> Outcome {
             ensure!(again == Err(Status::InvalidParameters), "a second reclaim gives {again:?}");
         }
         pass!("to both partitions")
+    })
+}
+
+fn memory_is_zeroed_where_that_is_asked_for() -> Outcome {
+    with_buffers(|| {
+        let borrowers = [borrower(&PROBE_EL1, READ_WRITE)];
+        let ranges = one(&PAGE_A);
+        PAGE_A.write(0, &[0xff; 16]);
+        let description = Description { flags: memory::ZERO, ..Description::lender(SELF, &borrowers, &ranges) };
+        let handle = memory::send(Kind::Lend, &MAILBOX, &description, PAGE).map_err(|s| failed("MEM_LEND", s))?;
+        let [address, ..] = retrieve_from(&PROBE_EL1, handle, SELF, 0)?;
+        let read = ask(&PROBE_EL1, Command::Read, &[address])?;
+        ensure!(read[..2] == [1, 0], "before the loan: the borrower reads {:#x}", read[1]);
+        ask(&PROBE_EL1, Command::Write, &[address, 0x5ec2e7])?;
+        ask_for_status(&PROBE_EL1, Command::Relinquish, &[handle, u64::from(memory::ZERO)])?.map_err(|s| failed("RELINQUISH", s))?;
+        memory::reclaim(handle, 0).map_err(|s| failed("RECLAIM", s))?;
+        ensure!(PAGE_A.word(0) == 0, "after relinquishing: the page holds {:#x}", PAGE_A.word(0));
+        PAGE_A.write(0, &[0xff; 16]);
+        let handle = give(Kind::Lend, &PROBE_EL1, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_LEND", s))?;
+        memory::reclaim(handle, memory::ZERO).map_err(|s| failed("RECLAIM", s))?;
+        ensure!(PAGE_A.word(0) == 0, "after reclaiming: the page holds {:#x}", PAGE_A.word(0));
+        pass!("before a loan, after one, and at reclaim")
     })
 }
 

@@ -1,5 +1,6 @@
 //! The checks, by groups. A check is one line in its group's table and one function.
 
+mod all_cores;
 mod buffers;
 mod discovery;
 mod init;
@@ -9,8 +10,10 @@ mod memory;
 mod messages;
 mod normal_world;
 mod notifications;
+mod partition_calls;
 mod preemption;
 mod state;
+mod stress;
 
 use crate::check::Check;
 
@@ -24,7 +27,10 @@ pub const TABLE: &[&[Check]] = &[
     notifications::CHECKS,
     interrupts::CHECKS,
     state::CHECKS,
+    partition_calls::CHECKS,
+    stress::CHECKS,
     normal_world::CHECKS,
+    all_cores::CHECKS,
     init::CHECKS,
 ];
 
