@@ -30,6 +30,7 @@ use crate::console::{Console, Port, Step};
 use crate::doctor::QEMU;
 use crate::exec;
 use crate::interrupt::{self, Group};
+use crate::reset;
 use crate::system::Assembled;
 
 /// Memory of the normal world unless told otherwise, in MiB.
@@ -101,7 +102,7 @@ impl Machine {
     fn command(&self) -> Command {
         let mut command = Command::new(QEMU);
         command.args(["-machine", "virt,secure=on,virtualization=on,gic-version=3,acpi=off"]);
-        command.args(["-cpu", "max,sme=on,pauth-impdef=on"]);
+        command.arg("-cpu").arg(format!("max,sme=on,pauth-impdef=on,rvbar={:#x}", reset::OFFSET));
         command.args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         command.args(["-display", "none", "-monitor", "none", "-nic", "none"]);
         if !self.resets {

@@ -19,6 +19,7 @@ mod package;
 mod progress;
 mod project;
 mod recipe;
+mod reset;
 mod run;
 mod system;
 mod tests;

@@ -2,8 +2,9 @@
 //! package, and that into the flash image from which the machine starts.
 //!
 //! The flash image is QEMU's first NOR flash, which only the secure world reaches: BL1 at its start, the firmware image
-//! package at [`FIP_OFFSET`], and near its end the variable store. A system has one flash image per clone; assembling it
-//! again rewrites firmware only, so that the store survives like on a real board. [`forget_variables`] erases it.
+//! package at [`FIP_OFFSET`], near its end the variable store, and last the reset code ([`crate::reset`]). A system has one
+//! flash image per clone; assembling it again rewrites firmware only, so that the store survives like on a real board.
+//! [`forget_variables`] erases it.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -18,6 +19,7 @@ use crate::exec;
 use crate::fip;
 use crate::package::{self, Format};
 use crate::project::{Project, create_dir};
+use crate::reset;
 
 /// Bytes of one NOR flash bank.
 const FLASH_SIZE: u64 = 64 << 20;
@@ -173,6 +175,7 @@ fn write_firmware(flash: &Path, bl1: &[u8], fip: &[u8]) -> Result<()> {
             erase_store(&file)?;
         }
         file.write_all_at(bl1, 0)?;
+        file.write_all_at(&reset::code(), reset::OFFSET)?;
         file.write_all_at(fip, FIP_OFFSET)
     };
     write().with_context(|| format!("cannot write the flash image {}", flash.display()))
