@@ -256,10 +256,10 @@ mod tests {
 
     #[test]
     fn every_announcement_needs_a_line_of_its_own() {
-        let console = "EXPECT a | read | 0x10\r\nSTEP x PASS\r\nEXPECT a | read | 0x10\r\n";
-        assert_eq!(missing_reports(console, "partition a: read at 0x10\npartition a: read at 0x10\n"), Vec::<&str>::new());
-        assert_eq!(missing_reports(console, "partition a: read at 0x10\n"), ["a | read | 0x10"]);
-        assert_eq!(missing_reports(console, "partition b: read at 0x10\n").len(), 2);
+        let console = "EXPECT one | read | 0x10\r\nSTEP x PASS\r\nEXPECT one | read | 0x10\r\n";
+        assert_eq!(missing_reports(console, "partition one: read at 0x10\npartition one: read at 0x10\n"), Vec::<&str>::new());
+        assert_eq!(missing_reports(console, "partition one: read at 0x10\n"), ["one | read | 0x10"]);
+        assert_eq!(missing_reports(console, "partition two: read at 0x10\n").len(), 2);
     }
 
     #[test]
