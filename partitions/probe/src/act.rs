@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "does what it is told, forbidden things above all")]
 
 use crate::place::{FILLED, Level, MAILBOX, OWN_PAGE, id, level, vcpu};
-use crate::uart;
+use crate::interrupt;
 use bulkhead_sdk::ffa::{EndpointId, Regs, Status, Uuid, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, Range};
 use bulkhead_sdk::message::{self, Convention, Request, response_payload};
@@ -64,8 +64,9 @@ pub fn act(request: &Request) -> Regs {
         }
         Command::Spin => {
             fill_simd(p[2]);
-            let (turns, wrong) = spin(p[1], p[2]);
-            request.response(&[turns, wrong + check_simd(p[2]) as u64])
+            let _ = interrupt::take_exit_request();
+            let (turns, wrong) = spin(p[1], p[2], interrupt::exit_is_requested);
+            request.response(&[turns, wrong + check_simd(p[2]) as u64, u64::from(interrupt::take_exit_request())])
         }
         Command::Nested => request.response(&nested(EndpointId(p[1] as u16), p[2])),
         Command::CallBack => {
@@ -88,12 +89,12 @@ pub fn act(request: &Request) -> Regs {
         Command::Panic => panic!("asked to"),
         Command::AnswerNonsense => request.response(&answer_nonsense(request)),
         Command::Fail => Regs::new(&[u64::from(function::ERROR), 0, p[1] & 0xffff_ffff]),
-        Command::ListenUart => request.response(&[u64::from(level() == Level::SEl1 && uart::listen())]),
+        Command::ListenUart => request.response(&[u64::from(level() == Level::SEl1 && interrupt::listen())]),
         Command::TouchUart => {
-            uart::touch();
+            interrupt::touch();
             request.response(&[1])
         }
-        Command::Interrupts => request.response(&[uart::taken()]),
+        Command::Interrupts => request.response(&[interrupt::taken()]),
         Command::Places => {
             let first_code = act as *const () as u64;
             request.response(&[MAILBOX.rx.address(), MAILBOX.tx.address(), OWN_PAGE.address(), first_code, vcpu() as u64])

@@ -4,10 +4,10 @@
 #![no_std]
 
 mod act;
+mod interrupt;
 mod place;
 mod start;
-mod uart;
 
+pub use interrupt::interrupted;
 pub use place::Level;
 pub use start::{run, run_secondary};
-pub use uart::interrupted;

@@ -23,6 +23,7 @@ pub fn run(here: Level, boot_argument: u64) -> ! {
         end_initialisation(&Regs::error(status));
     }
     if here == Level::SEl1 {
+        crate::interrupt::admit_exit_requests();
         // A partition with one vCPU is refused, which it may ignore.
         let _ = call(Regs::new(&[u64::from(function::SECONDARY_EP_REGISTER_64), secondary_entry(false)]));
     }

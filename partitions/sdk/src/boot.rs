@@ -22,7 +22,7 @@ impl BootInformation {
     /// `address` is what the SPMC passed at entry: 0, or the address of boot information that nobody changes any more.
     #[must_use]
     pub unsafe fn at(address: u64) -> Option<Self> {
-        if address == 0 || address % 8 != 0 {
+        if address == 0 || !address.is_multiple_of(8) {
             return None;
         }
         // SAFETY: the caller vouches for the header.

@@ -28,16 +28,16 @@ pub fn ticks_per_millisecond() -> u64 {
     (frequency / 1000).max(1)
 }
 
-/// Computes for so long; returns the turns made, and how often a register was not what it should be.
+/// Computes for so long, or until `stop` says so; returns the turns made, and how often a register was not what it should be.
 #[must_use]
-pub fn spin(milliseconds: u64, seed: u64) -> (u64, u64) {
+pub fn spin(milliseconds: u64, seed: u64, stop: impl Fn() -> bool) -> (u64, u64) {
     let end = ticks() + milliseconds * ticks_per_millisecond();
     let (mut turns, mut wrong) = (0, 0);
     loop {
         // SAFETY: a function by the procedure call standard that touches only registers and its own stack frame.
         wrong += unsafe { spin_registers(TURNS, seed) };
         turns += TURNS;
-        if ticks() >= end {
+        if ticks() >= end || stop() {
             return (turns, wrong);
         }
     }

@@ -6,6 +6,7 @@ mod discovery;
 mod init;
 mod interrupts;
 pub mod isolation;
+mod managed_exit;
 mod memory;
 mod messages;
 mod normal_world;
@@ -31,6 +32,7 @@ pub const TABLE: &[&[Check]] = &[
     stress::CHECKS,
     normal_world::CHECKS,
     all_cores::CHECKS,
+    managed_exit::CHECKS,
     init::CHECKS,
 ];
 

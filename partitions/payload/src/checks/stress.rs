@@ -67,7 +67,7 @@ fn everything() -> Outcome {
 }
 
 fn one_transaction(cycle: u64) -> Result<(), Line> {
-    let kind = if cycle % 2 == 0 { Kind::Share } else { Kind::Lend };
+    let kind = if cycle.is_multiple_of(2) { Kind::Share } else { Kind::Lend };
     let borrowers = [Borrower { id: PROBE_EL0.id, permissions: READ_WRITE }];
     let ranges = [Range { address: PAGE_A.address(), pages: 1 }];
     let text = |what: &str, status| Line::new(format_args!("cycle {cycle}: {what}: {status:?}"));
