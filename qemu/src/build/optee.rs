@@ -63,6 +63,8 @@ impl Recipe for Optee {
                     "CFG_ARM_GICV3=n",
                     "CFG_CORE_HAFNIUM_INTC=y",
                     "CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n",
+                    // The platform's own number is 4: a further core's vCPU would park itself in place of initialising.
+                    "CFG_TEE_CORE_NB_CORE=8",
                     "O=out",
                 ])
                 .arg(format!("CFG_TZDRAM_START={start:#010x}"))
