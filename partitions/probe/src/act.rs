@@ -64,9 +64,8 @@ pub fn act(request: &Request) -> Regs {
         }
         Command::Spin => {
             fill_simd(p[2]);
-            let _ = interrupt::take_exit_request();
             let (turns, wrong) = spin(p[1], p[2], interrupt::exit_is_requested);
-            request.response(&[turns, wrong + check_simd(p[2]) as u64, u64::from(interrupt::take_exit_request())])
+            request.response(&[turns, wrong + check_simd(p[2]) as u64, u64::from(interrupt::exit_is_requested())])
         }
         Command::Nested => request.response(&nested(EndpointId(p[1] as u16), p[2])),
         Command::CallBack => {

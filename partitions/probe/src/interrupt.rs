@@ -31,9 +31,9 @@ pub fn exit_is_requested() -> bool {
     EXIT_REQUESTED[vcpu()].load(Ordering::Relaxed)
 }
 
-/// As [`exit_is_requested`], and forgets it.
-pub fn take_exit_request() -> bool {
-    EXIT_REQUESTED[vcpu()].swap(false, Ordering::Relaxed)
+/// The request ends, and with it what was asked for while it was served.
+pub fn forget_exit_request() {
+    EXIT_REQUESTED[vcpu()].store(false, Ordering::Relaxed);
 }
 
 fn write(register: u64, value: u32) {

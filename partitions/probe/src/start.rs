@@ -46,7 +46,11 @@ pub fn run_secondary(index: usize) -> ! {
 fn serve(mut event: Regs) -> ! {
     loop {
         event = match Request::decode(&event) {
-            Some(request) => call(act(&request)),
+            Some(request) => {
+                let answer = act(&request);
+                crate::interrupt::forget_exit_request();
+                call(answer)
+            }
             None => match event.function() {
                 // An S-EL0 partition is told of interrupts by message; FFA_RUN without a message needs no answer.
                 function::INTERRUPT | function::RUN | function::SUCCESS_32 => message::wait(),
