@@ -65,8 +65,6 @@ impl Recipe for Optee {
                     "CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n",
                     // As many cores as the machine may have; the platform's default is four, and a fifth never starts.
                     "CFG_TEE_CORE_NB_CORE=8",
-                    // The platform's own number is 4: a further core's vCPU would park itself in place of initialising.
-                    "CFG_TEE_CORE_NB_CORE=8",
                     "O=out",
                 ])
                 .arg(format!("CFG_TZDRAM_START={start:#010x}"))
