@@ -52,6 +52,18 @@ pub fn ask(probe: &Probe, command: Command, arguments: &[u64]) -> Result<[u64; 1
     }
 }
 
+/// A command to a partition that does not know REQ2: up to four arguments, five results.
+pub fn ask_by_64(probe: &Probe, command: Command, arguments: &[u64]) -> Result<[u64; 5], Line> {
+    let mut payload = [0; 5];
+    payload[0] = command as u64;
+    payload[1..=arguments.len()].copy_from_slice(arguments);
+    let reply = finish(send(probe, Convention::Direct64, &payload));
+    match response_payload(Convention::Direct64, &reply) {
+        Some(words) => Ok([words[0], words[1], words[2], words[3], words[4]]),
+        None => Err(Line::new(format_args!("{} answered {command:?} by {}", probe.name, describe(&reply)))),
+    }
+}
+
 /// A command that must be answered by an error.
 pub fn ask_for_error(probe: &Probe, command: Command, arguments: &[u64]) -> Result<Status, Line> {
     let mut payload = [0; 14];

@@ -1,9 +1,9 @@
 //! What each command does.
 #![expect(unsafe_code, reason = "does what it is told, forbidden things above all")]
 
-use crate::place::{FILLED, Level, MAILBOX, OWN_PAGE, id, level, vcpu};
+use crate::place::{FILLED, Level, MAILBOX, OWN_PAGE, id, level, vcpu, version};
 use crate::interrupt;
-use bulkhead_sdk::ffa::{EndpointId, Regs, Status, Uuid, function};
+use bulkhead_sdk::ffa::{EndpointId, Regs, Status, Uuid, Version, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, Range};
 use bulkhead_sdk::message::{self, Convention, Request, response_payload};
 use bulkhead_sdk::{PAGE, call, call_by_smc};
@@ -94,6 +94,7 @@ pub fn act(request: &Request) -> Regs {
             request.response(&[1])
         }
         Command::Interrupts => request.response(&[interrupt::taken()]),
+        Command::Permissions => request.response(&crate::permissions::results()),
         Command::Places => {
             let first_code = act as *const () as u64;
             request.response(&[MAILBOX.rx.address(), MAILBOX.tx.address(), OWN_PAGE.address(), first_code, vcpu() as u64])
@@ -156,9 +157,13 @@ fn outcome(result: Result<(), Status>) -> [u64; 2] {
     }
 }
 
+fn speaks_v1_0() -> bool {
+    version() < Version::V1_1
+}
+
 fn retrieve(p: &[u64; 14]) -> [u64; 6] {
     let own = [Borrower { id: id(), permissions: p[4] as u8 }];
-    let description = Description { flags: p[5] as u32, ..Description::borrower(EndpointId(p[2] as u16), p[1], p[3], &own) };
+    let description = Description { flags: p[5] as u32, v1_0: speaks_v1_0(), ..Description::borrower(EndpointId(p[2] as u16), p[1], p[3], &own) };
     match memory::retrieve(&MAILBOX, &description) {
         Ok(got) => {
             let first = got.ranges.first().map_or(0, |range| range.0);
@@ -177,7 +182,7 @@ fn send(kind: u64, borrower: EndpointId, address: u64, flags: u32) -> [u64; 3] {
     };
     let borrowers = [Borrower { id: borrower, permissions }];
     let ranges = [Range { address, pages: 1 }];
-    let mut description = Description { flags, ..Description::lender(id(), &borrowers, &ranges) };
+    let mut description = Description { flags, v1_0: speaks_v1_0(), ..Description::lender(id(), &borrowers, &ranges) };
     if kind == Kind::Donate {
         description.attributes = 0;
     }

@@ -5,6 +5,7 @@
 
 mod act;
 mod interrupt;
+mod permissions;
 mod place;
 mod start;
 

@@ -1,9 +1,9 @@
 //! Where this code runs: level, vCPU, endpoint; and the partition's pages.
 #![expect(unsafe_code, reason = "reads MPIDR_EL1")]
 
-use bulkhead_sdk::ffa::{EndpointId, Regs, function};
+use bulkhead_sdk::ffa::{EndpointId, Regs, Version, function};
 use bulkhead_sdk::{Mailbox, Pages, call};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// vCPUs at the most.
 pub const MAX_VCPUS: usize = 8;
@@ -18,6 +18,7 @@ pub enum Level {
 }
 
 static S_EL1: AtomicBool = AtomicBool::new(false);
+static VERSION: AtomicU32 = AtomicU32::new(Version::V1_2.0);
 
 /// RX/TX buffers.
 pub static MAILBOX: Mailbox = Mailbox::new();
@@ -26,9 +27,15 @@ pub static OWN_PAGE: Pages<1> = Pages::new();
 /// What each vCPU read back after it filled its registers: a quarter of a page each.
 pub static FILLED: Pages<2> = Pages::new();
 
-/// Remembers the level, once.
-pub fn settle(level: Level) {
+/// Remembers level and version, once.
+pub fn settle(level: Level, version: Version) {
     S_EL1.store(level == Level::SEl1, Ordering::Relaxed);
+    VERSION.store(version.0, Ordering::Relaxed);
+}
+
+/// The FF-A version that this partition speaks.
+pub fn version() -> Version {
+    Version(VERSION.load(Ordering::Relaxed))
 }
 
 /// The level.

@@ -2,21 +2,29 @@
 
 use crate::act::act;
 use crate::place::{Level, MAILBOX, settle, vcpu};
-use bulkhead_sdk::ffa::{Regs, function};
+use bulkhead_sdk::boot::{BootInformation, Manifest};
+use bulkhead_sdk::ffa::{Regs, Version, function};
 use bulkhead_sdk::message::{self, Request};
-use bulkhead_sdk::{boot::BootInformation, call, log, secondary_entry};
+use bulkhead_sdk::{call, log, secondary_entry};
 
 /// Property of the manifest that makes the initialisation go wrong.
 const INIT: &str = "bulkhead,probe-init";
+/// Property of the manifest: the FF-A version to speak, as FFA_VERSION has it; 1.2 without it.
+const VERSION: &str = "bulkhead,probe-version";
 /// An address that belongs to no partition: the SPMC's image.
 const OUT_OF_BOUNDS: u64 = 0x0e10_0000;
 
 /// The first vCPU.
 pub fn run(here: Level, boot_argument: u64) -> ! {
-    settle(here);
-    let version = message::negotiate();
-    if let Some(word) = misbehaviour(boot_argument) {
-        misbehave(word);
+    let manifest = manifest(boot_argument);
+    let speaks = manifest.and_then(|m| m.number(VERSION)).map_or(Version::V1_2, Version);
+    settle(here, speaks);
+    let version = message::negotiate_version(speaks);
+    if let Some(how) = manifest.and_then(|m| m.text(INIT)) {
+        misbehave(how);
+    }
+    if here == Level::SEl0 {
+        crate::permissions::try_all();
     }
     if let Err(status) = MAILBOX.map() {
         log!("cannot map RX/TX buffers: {status:?}");
@@ -69,11 +77,10 @@ fn end_initialisation(regs: &Regs) -> ! {
     }
 }
 
-fn misbehaviour(boot_argument: u64) -> Option<&'static str> {
+fn manifest(boot_argument: u64) -> Option<Manifest> {
     #[expect(unsafe_code, reason = "trusts the SPMC's boot information")]
     // SAFETY: the argument is what the SPMC passed at entry.
-    let information = unsafe { BootInformation::at(boot_argument) }?;
-    information.manifest()?.text(INIT)
+    unsafe { BootInformation::at(boot_argument) }?.manifest()
 }
 
 fn misbehave(how: &str) {

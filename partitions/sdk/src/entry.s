@@ -1,6 +1,5 @@
 // The first instructions of the three kinds of programs, their calls and their vectors. linker/s-el0.ld, s-el1.ld and
 // ns-el2.ld choose one kind; what a program does not use is left out by the linker.
-.equ FFA_VERSION, 0x84000063
 .equ FFA_SUCCESS, 0x84000061
 .equ FFA_ERROR, 0x84000060
 .equ FFA_MEM_PERM_SET_64, 0xC4000089
@@ -55,20 +54,12 @@ _start:
     mov     sp, x0
 .endm
 
-// ---- S-EL0: everything is read-only and executable, and there is no stack. x0: the boot information.
+// ---- S-EL0: everything is read-only and executable, and there is no stack. x0: the boot information. The calls below settle
+// the FF-A version on the manifest's.
 .section .text.s_el0_start, "ax"
 .global s_el0_start
 s_el0_start:
     mov     x19, x0
-    ldr     w0, =FFA_VERSION
-    ldr     w1, =0x10002
-    mov     x2, xzr
-    mov     x3, xzr
-    mov     x4, xzr
-    mov     x5, xzr
-    mov     x6, xzr
-    mov     x7, xzr
-    svc     #0
     // All that is not code becomes writable, for the relocations.
     adrp    x20, __text_end
     adrp    x21, __ram_end

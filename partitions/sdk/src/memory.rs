@@ -233,8 +233,8 @@ pub fn retrieve(mailbox: &Mailbox, description: &Description<'_>) -> Result<Retr
     let (total, mut length) = (reply.w(1) as usize, reply.w(2) as usize);
     let mut retrieved = Retrieved { fragments: 1, ..Retrieved::default() };
     let word = |offset: usize| mailbox.rx.word(offset & !7) >> (8 * (offset & 4)) & 0xffff_ffff;
-    let first = word(transaction::ACCESS_OFFSET) as usize;
-    retrieved.attributes = (word(transaction::SENDER) >> 16) as u16;
+    let first = if description.v1_0 { transaction_v1_0::SIZE } else { word(transaction::ACCESS_OFFSET) as usize };
+    retrieved.attributes = (word(transaction::SENDER) >> 16) as u16 & if description.v1_0 { 0xff } else { 0xffff };
     if first + access::SIZE_V1_1 > length || length > PAGE {
         return Err(Status::InvalidParameters);
     }

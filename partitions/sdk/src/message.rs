@@ -47,14 +47,22 @@ pub fn wait() -> Regs {
     call(Regs::new(&[u64::from(function::MSG_WAIT)]))
 }
 
-/// FFA_VERSION: settles on 1.2 and returns what the SPMC speaks.
+/// FFA_VERSION: settles on 1.2 and returns what the SPMC speaks. The manifest's `ffa-version` must say 1.2 too.
 ///
 /// # Errors
-/// NOT_SUPPORTED when it does not speak major version 1.
+/// NOT_SUPPORTED when it does not speak major version 1, or another version is settled already.
 pub fn negotiate() -> Result<Version, Status> {
-    let reply = call(Regs::new(&[u64::from(function::VERSION), u64::from(Version::V1_2.0)]));
-    let version = Version(reply.w(0));
-    if version.major() == 1 { Ok(version) } else { Err(Status::NotSupported) }
+    negotiate_version(Version::V1_2)
+}
+
+/// As [`negotiate`], for a program that speaks an older version.
+///
+/// # Errors
+/// NOT_SUPPORTED when the SPMC does not speak major version 1, or another version is settled already.
+pub fn negotiate_version(version: Version) -> Result<Version, Status> {
+    let reply = call(Regs::new(&[u64::from(function::VERSION), u64::from(version.0)]));
+    let theirs = Version(reply.w(0));
+    if theirs.major() == 1 { Ok(theirs) } else { Err(Status::NotSupported) }
 }
 
 /// A request that this partition got.

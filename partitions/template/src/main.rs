@@ -9,7 +9,7 @@ struct Adder;
 
 impl Program for Adder {
     fn main(_boot_argument: u64) -> ! {
-        // Settles on FF-A 1.2 before any other call.
+        // Settles on FF-A 1.2, as the manifest says.
         match message::negotiate() {
             Ok(version) => log!("the SPMC speaks {version}"),
             Err(status) => panic!("no FF-A version in common: {status:?}"),

@@ -75,6 +75,9 @@ commands! {
     Places = 0x117,
     /// (x0 to x8): as Call, but by SMC (S-EL1 only).
     CallBySmc = 0x119,
+    /// What FFA_MEM_PERM_SET and _GET did while this partition (at S-EL0) initialised: answers wrong calls refused, of how many,
+    /// the first that was not; the permissions of code, of data, and of a page before and after it was made read-only.
+    Permissions = 0x11a,
     /// (endpoint): sends a request back to whoever is blocked on this one; answers the status.
     CallBack = 0x118,
 }

@@ -94,6 +94,9 @@ const TEMPLATE: TestPartition = partition(
 /// The four test partitions as they should be.
 const FOUR: &[TestPartition] = &[EL1, EL0, victim_el1("manifests/tests/victim-el1.dts"), victim_el0("manifests/tests/victim-el0.dts")];
 
+/// Partitions of all FF-A versions.
+const VERSIONS: &[TestPartition] = &[EL1, EL0, victim_el1("manifests/tests/speaks-1-0.dts"), victim_el0("manifests/tests/speaks-1-1.dts")];
+
 /// All of them.
 const BOOTS: &[PayloadBoot] = &[
     PayloadBoot {
@@ -136,6 +139,28 @@ const BOOTS: &[PayloadBoot] = &[
         partitions: &[EL1, EL0, victim_el1("manifests/tests/managed-exit.dts"), victim_el0("manifests/tests/queued.dts")],
         steps: "managed-exit",
         expects: &["managed-exit.managed_exit_ends_the_request_soon"],
+        secure: &[],
+        cpus: CPUS,
+        judged: true,
+    },
+    PayloadBoot {
+        name: "versions-1.0",
+        shows: "a normal world that speaks FF-A 1.0, with partitions that speak 1.0, 1.1 and 1.2",
+        spmc_manifest: "manifests/tests/spmc.dts",
+        partitions: VERSIONS,
+        steps: "speak-1.0",
+        expects: &["speak-1.0.partitions_of_all_versions_borrow"],
+        secure: &["partition 0x8003 up: FF-A 1.0", "partition 0x8004 up: FF-A 1.1"],
+        cpus: CPUS,
+        judged: true,
+    },
+    PayloadBoot {
+        name: "versions-1.1",
+        shows: "a normal world that speaks FF-A 1.1, with partitions that speak 1.0, 1.1 and 1.2",
+        spmc_manifest: "manifests/tests/spmc.dts",
+        partitions: VERSIONS,
+        steps: "speak-1.1",
+        expects: &["speak-1.1.partitions_of_all_versions_borrow"],
         secure: &[],
         cpus: CPUS,
         judged: true,

@@ -15,6 +15,7 @@ mod partition_calls;
 mod preemption;
 mod state;
 mod stress;
+pub mod versions;
 
 use crate::check::Check;
 
@@ -33,6 +34,7 @@ pub const TABLE: &[&[Check]] = &[
     normal_world::CHECKS,
     all_cores::CHECKS,
     managed_exit::CHECKS,
+    versions::CHECKS,
     init::CHECKS,
 ];
 

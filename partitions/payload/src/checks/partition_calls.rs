@@ -15,6 +15,7 @@ checks! { "partition-calls":
     unknown_calls_are_refused,
     foreign_memory_is_no_buffer,
     foreign_memory_is_not_a_partitions_to_share,
+    permissions_change_within_rules_during_initialisation,
     permissions_are_settled_after_initialisation,
     version_is_settled_after_initialisation,
     wrong_console_calls_are_invalid,
@@ -100,6 +101,14 @@ fn foreign_memory_is_not_a_partitions_to_share() -> Outcome {
         serves(&probe)?;
     }
     pass!("{} addresses, shared, lent and donated", FOREIGN.len())
+}
+
+fn permissions_change_within_rules_during_initialisation() -> Outcome {
+    let words = ask(&PROBE_EL0, Command::Permissions, &[])?;
+    ensure!(words[0] == words[1], "{} of {} wrong calls refused, first taken: number {}", words[0], words[1], words[2]);
+    // Read and execute; read and write; the same; read only. Bit 2: never executed.
+    ensure!(words[3..7] == [3, 5, 5, 7], "permissions {:x?}", &words[3..7]);
+    pass!("{} wrong calls refused", words[1])
 }
 
 fn permissions_are_settled_after_initialisation() -> Outcome {
