@@ -6,7 +6,7 @@
 //! | property | meaning | default |
 //! |---|---|---|
 //! | `bulkhead,keep-going` (empty) | a partition whose package or manifest is wrong is left out and the others boot | the boot stops |
-//! | `bulkhead,init-time-limit-ms` (u32) | time that a partition has from its first entry to its first FFA_MSG_WAIT; 0 means no limit | 30000 |
+//! | `bulkhead,init-time-limit-ms` (u32) | time that a partition has from its first entry to its first FFA_MSG_WAIT, and for whatever else the normal world's interrupts wait for; 0 means no limit | 30000 |
 
 use crate::error::{Expected, Found, ManifestError, Name, NodePath, Subject};
 use crate::range::{AddressRange, PAGE_SIZE};

@@ -83,6 +83,26 @@ fn what_bulkhead_does_not_act_on_is_named() {
     assert_eq!(unserved(&spmc.partitions[1], &stmm).next(), None);
 }
 
+/// Those of target tests and the template, too: a mistake there shows here in milliseconds.
+#[test]
+fn every_manifest_of_the_repository_is_right_by_itself() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for dir in [here.to_owned(), here.join("tests"), here.join("../partitions/template")] {
+        for entry in std::fs::read_dir(dir).expect("there") {
+            let path = entry.expect("readable").path();
+            if path.extension().is_none_or(|extension| extension != "dts") {
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).expect("readable");
+            let result = if source.contains("arm,ffa-core-manifest") { support::spmc(&source).map(drop) } else { partition(&source, subject(1, "it")).map(drop) };
+            assert_eq!(result, Ok(()), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen}");
+}
+
 #[test]
 fn boot_policy_is_inherited_and_overridden() {
     let plain = support::spmc(SPMC).expect("valid");
