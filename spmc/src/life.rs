@@ -4,7 +4,7 @@
 
 use crate::cpu::Cpu;
 use crate::system::SPMC;
-use crate::{boot, console, context, gic, image, mmu, say, sysreg};
+use crate::{boot, console, context, gic, image, mmu, say, sysreg, system};
 use bulkhead_core::OUR_VERSION;
 use bulkhead_core::fault::Syndrome;
 use bulkhead_ffa::{Regs, function};
@@ -30,11 +30,12 @@ extern "C" fn primary_serve() -> ! {
     }
     register_secondary_entry();
     let mut cpu = Cpu::start(core_index());
-    let failed = SPMC.initialise(&mut cpu);
-    if failed == 0 {
+    let failed = usize::from(SPMC.initialise(&mut cpu));
+    let (named, loaded) = system::counts();
+    if loaded - failed == named {
         say!("all partitions are up");
     } else {
-        say!("{failed} partition(s) did not come up; the others serve");
+        say!("{} of {named} partitions are up", loaded - failed);
     }
     serve(cpu)
 }

@@ -41,6 +41,12 @@ fn facts(partition: u8) -> Option<&'static PartitionFacts> {
     FACTS.get()?.partitions.get(usize::from(partition))
 }
 
+/// How many partitions the SPMC manifest names, and how many of them were loaded.
+pub fn counts() -> (usize, usize) {
+    let loaded = FACTS.get().map_or(0, |facts| facts.partitions.len());
+    (MANIFEST.lock().partitions.len(), loaded)
+}
+
 /// A partition's name.
 pub fn name(partition: u8) -> &'static str {
     facts(partition).map_or("partition", |facts| facts.name.as_str())

@@ -175,7 +175,7 @@ const BOOTS: &[PayloadBoot] = &[
         secure: &[
             "victim-el1.*it did not finish within its time limit",
             "victim-el0.*read.*0xe100000",
-            r"2 partition\(s\) did not come up",
+            r"2 of 4 partitions are up",
         ],
         cpus: CPUS,
         judged: true,
