@@ -28,13 +28,15 @@ fn run() -> Result<(), Status> {
         efi::print("hello from an EFI binary\n");
         return Ok(());
     }
+    // Before the steps: one of them ends StMM, and without its signature database the firmware loads nothing more.
+    let linux = Image::load("\\linux.efi");
     let wanted = fw_cfg::item("opt/bulkhead/uefi");
     if let Some(wanted) = &wanted {
         for step in wanted.split_whitespace() {
             steps::run(step);
         }
     }
-    let outcome = start_linux();
+    let outcome = linux.and_then(start);
     if let Err(status) = outcome {
         efi::print(&format!("\nloader: linux.efi did not start: {status}\n"));
         if wanted.is_some() {
@@ -45,7 +47,7 @@ fn run() -> Result<(), Status> {
     outcome
 }
 
-fn start_linux() -> Result<(), Status> {
+fn start(linux: Image) -> Result<(), Status> {
     let command_line = match efi::read_file("\\cmdline.txt") {
         Ok(bytes) => String::from_utf8_lossy(&bytes).trim().into(),
         Err(status) => {
@@ -53,5 +55,5 @@ fn start_linux() -> Result<(), Status> {
             String::new()
         }
     };
-    Image::load("\\linux.efi")?.start(&command_line)
+    linux.start(&command_line)
 }
