@@ -63,6 +63,8 @@ impl Recipe for Optee {
                     "CFG_ARM_GICV3=n",
                     "CFG_CORE_HAFNIUM_INTC=y",
                     "CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n",
+                    // The PKCS #11 token, which xtest's second suite wants and Debian's package of xtest has not.
+                    "CFG_IN_TREE_EARLY_TAS=pkcs11/fd02c9da-306c-48c7-a49c-bbd827ae86ee",
                     // As many cores as the machine may have; the platform's default is four, and a fifth never starts.
                     "CFG_TEE_CORE_NB_CORE=8",
                     "O=out",
