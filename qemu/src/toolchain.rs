@@ -91,7 +91,7 @@ impl Toolchain {
     }
 
     /// `cargo build` for `target`, to which packages are added.
-    fn cargo(self, project: &Project, target: &str, profile: Profile) -> Command {
+    fn cargo(self, project: &Project, target: &str, target_dir: &Path, profile: Profile) -> Command {
         let mut command = match self {
             Self::Target => Command::new("cargo"),
             Self::Debian => Command::new("/usr/bin/cargo"),
@@ -105,7 +105,7 @@ impl Toolchain {
             }
         }
         command.current_dir(&project.root).args(["build", "--quiet", "--target", target]);
-        command.arg("--target-dir").arg(project.bare_metal_target());
+        command.arg("--target-dir").arg(target_dir);
         if profile == Profile::Release {
             command.arg("--release");
         }
@@ -173,7 +173,7 @@ pub fn build(project: &Project, progress: &Progress, profile: Profile, crates: &
     // One cargo call per set of features: features of one package must not leak into another's build.
     let plain: Vec<&Crate> = crates.iter().filter(|c| c.features.is_empty()).collect();
     if !plain.is_empty() {
-        compile(project, progress, toolchain, TARGET, profile, &plain)?;
+        compile(project, progress, toolchain, profile, &plain)?;
     }
     let plain: Vec<Image> = plain.into_iter().map(|one| link_result(project, profile, one, "")).collect::<Result<_>>()?;
     let mut plain = plain.into_iter();
@@ -183,37 +183,33 @@ pub fn build(project: &Project, progress: &Progress, profile: Profile, crates: &
             if one.features.is_empty() {
                 return plain.next().with_context(|| format!("{} was not built", one.binary));
             }
-            compile(project, progress, toolchain, TARGET, profile, &[one])?;
+            compile(project, progress, toolchain, profile, &[one])?;
             link_result(project, profile, one, &one.features.join("-"))
         })
         .collect()
 }
 
-/// Compiles a UEFI application (optimised) and returns its file.
+/// The command that compiles a UEFI application (optimised) to `<target_dir>/<UEFI_TARGET>/release/<binary>.efi`.
 ///
 /// # Errors
-/// When there is no toolchain, or compilation fails; the compiler's messages are printed.
-pub fn build_uefi(project: &Project, progress: &Progress, application: &Crate) -> Result<PathBuf> {
-    compile(project, progress, Toolchain::require()?, UEFI_TARGET, Profile::Release, &[application])?;
-    let file = project.bare_metal_target().join(UEFI_TARGET).join("release").join(format!("{}.efi", application.binary));
-    if !file.is_file() {
-        bail!("cargo did not make {}", file.display());
-    }
-    Ok(file)
+/// When there is no toolchain.
+pub fn uefi_command(project: &Project, target_dir: &Path, application: &Crate) -> Result<Command> {
+    let mut command = Toolchain::require()?.cargo(project, UEFI_TARGET, target_dir, Profile::Release);
+    command.args(["--package", application.package, "--bin", application.binary]);
+    Ok(command)
 }
 
 fn compile(
     project: &Project,
     progress: &Progress,
     toolchain: Toolchain,
-    target: &str,
     profile: Profile,
     crates: &[&Crate],
 ) -> Result<()> {
     use std::io::IsTerminal;
     use std::os::unix::process::CommandExt;
     let names = crates.iter().map(|c| c.package).collect::<Vec<_>>().join(", ");
-    let mut command = toolchain.cargo(project, target, profile);
+    let mut command = toolchain.cargo(project, TARGET, &project.bare_metal_target(), profile);
     for one in crates {
         command.args(["--package", one.package, "--bin", one.binary]);
         if !one.features.is_empty() {

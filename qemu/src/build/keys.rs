@@ -18,6 +18,9 @@ pub const NAME: &str = "keys";
 /// The recipe.
 pub struct Keys;
 
+/// The updates, as they lie in the artifact and in the guest.
+pub const UPDATE_FILES: [&str; 6] = ["db", "KEK", "PK", "db-append", "db-rogue", "db-unsigned"];
+
 /// A GUID as it lies in memory.
 type Guid = [u8; 16];
 

@@ -1,9 +1,333 @@
-//! Debian's arm64 kernel and the userland with xtest (owner: the Linux helper).
+//! Linux in the normal world: Debian's arm64 kernel, a small userland with xtest, our loader and guest scripts, on a disk
+//! image from which UEFI boots.
+//!
+//! Four recipes, so that a changed script costs seconds: kernel and modules, userland, loader, and the disk that has them
+//! all. The disk is a FAT volume with `EFI/BOOT/BOOTAA64.EFI` (our loader, see `partitions/linux/loader`), which starts
+//! `linux.efi` (the kernel as an EFI program) with the command line in `cmdline.txt`; the kernel's EFI stub loads `initrd.img`.
 
-use crate::recipe::Recipe;
+mod cpio;
+mod disk;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::keys::{self, Keys};
+use crate::exec;
+use crate::fetch::{DebSet, Pick};
+use crate::recipe::{Job, Recipe, Source};
+use crate::toolchain::{self, Crate};
+
+const GUEST: &str = "partitions/linux/guest";
+const LOADER: &str = "partitions/linux/loader";
+/// The modules that the guest loads, one a line, dependencies first.
+const MODULES: &str = "partitions/linux/guest/modules.order";
+
+/// The kernel's command line. Its own messages would take a second of boot time each few hundred lines: warnings only.
+const COMMAND_LINE: &str = "initrd=\\initrd.img console=ttyAMA0 loglevel=5 rdinit=/bulkhead/init\n";
+
+/// This file and its submodules: what the cache keys are made of.
+const TEXT: &str = concat!(include_str!("linux.rs"), include_str!("linux/cpio.rs"), include_str!("linux/disk.rs"));
 
 /// The Linux recipes.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Recipe>> {
-    Vec::new()
+    vec![Box::new(Kernel), Box::new(Userland), Box::new(Loader), Box::new(Linux)]
+}
+
+/// The newest kernel of sid with its modules; ARM_FFA_TRANSPORT is what older suites lack.
+pub struct Kernel;
+
+impl Recipe for Kernel {
+    fn name(&self) -> String {
+        "linux-kernel".into()
+    }
+
+    fn summary(&self) -> String {
+        "Debian's arm64 kernel with FF-A and OP-TEE drivers".into()
+    }
+
+    fn text(&self) -> &'static str {
+        TEXT
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        let kernel = Pick::Newest { pattern: r"linux-binary-(\d+(?:\.\d+)+[^-]*)-arm64", companions: &["linux-modules-$1-arm64"] };
+        vec![Source::Debs(DebSet { name: "linux-kernel", suite: "sid", picks: vec![kernel] })]
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        vec![MODULES.into()]
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["linux.efi", "modules/order"]
+    }
+
+    fn build(&self, job: &Job<'_>) -> Result<()> {
+        let root = job.work().join("root");
+        for deb in job.debs() {
+            job.unpack_deb(deb, &root)?;
+        }
+        let found = find(&root.join("usr/lib/modules"), "vmlinuz")?.context("the kernel's package has no vmlinuz")?;
+        let kernel = read(&found)?;
+        // An uncompressed Image with an EFI stub is a PE program (MZ) and has the boot protocol's magic at 56.
+        if !kernel.starts_with(b"MZ") || kernel.get(56..60) != Some(b"ARM\x64".as_slice()) {
+            bail!("{} is not an uncompressed arm64 Image with an EFI stub", found.display());
+        }
+        write(&job.out().join("linux.efi"), &kernel)?;
+        let modules = job.out().join("modules");
+        make_dir(&modules)?;
+        let order = fs::read_to_string(job.repo(MODULES)).with_context(|| format!("cannot read {MODULES}"))?;
+        for module in order.lines() {
+            let packed = find(&root.join("usr/lib/modules"), &format!("{module}.ko.xz"))?;
+            let packed = packed.with_context(|| format!("the kernel {} has no module {module}", job.debs()[0].version))?;
+            let plain = modules.join(format!("{module}.ko"));
+            let script = r#"xz -dc "$1" >"$2""#;
+            job.run("unpacking modules", Command::new("sh").args(["-c", script, "unpack"]).arg(&packed).arg(&plain))?;
+        }
+        write(&modules.join("order"), order.as_bytes())
+    }
+}
+
+/// What runs in Linux: busybox, OP-TEE's client side with its tests, tools for UEFI variables.
+pub struct Userland;
+
+/// Parts of the packages that the guest needs; documentation, locales and character sets stay out.
+const USERLAND_PARTS: [&str; 4] = ["usr/bin", "usr/sbin", "usr/lib/optee_armtz", "usr/lib/tee-supplicant"];
+
+impl Recipe for Userland {
+    fn name(&self) -> String {
+        "linux-userland".into()
+    }
+
+    fn summary(&self) -> String {
+        "busybox, xtest, tee-supplicant and efivar of Debian".into()
+    }
+
+    fn text(&self) -> &'static str {
+        TEXT
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        // All from sid, to match its C library.
+        let names = [
+            "busybox-static",
+            "libc6",
+            "libgcc-s1",
+            "zlib1g",
+            "libssl3t64",
+            "libzstd1",
+            "libteec2",
+            "libckteec0t64",
+            "tee-supplicant",
+            "optee-test-qemu",
+            "efivar",
+            "libefivar1t64",
+            "libefiboot1t64",
+            "libefisec1t64",
+        ];
+        vec![Source::Debs(DebSet { name: "linux-userland", suite: "sid", picks: names.into_iter().map(Pick::Name).collect() })]
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["root/usr/bin/busybox", "root/usr/bin/xtest", "root/usr/sbin/tee-supplicant", "root/usr/lib/ld-linux-aarch64.so.1"]
+    }
+
+    fn build(&self, job: &Job<'_>) -> Result<()> {
+        let packages = job.work().join("packages");
+        for deb in job.debs() {
+            job.unpack_deb(deb, &packages)?;
+        }
+        let root = job.out().join("root");
+        for part in USERLAND_PARTS {
+            copy_tree(&packages.join(part), &root.join(part))?;
+        }
+        // Libraries lie flat in these directories; what is below (character sets, engines) nobody loads here.
+        for part in ["usr/lib", "usr/lib/aarch64-linux-gnu"] {
+            copy_files(&packages.join(part), &root.join(part))?;
+        }
+        Ok(())
+    }
+}
+
+/// `EFI/BOOT/BOOTAA64.EFI`, ours.
+pub struct Loader;
+
+impl Recipe for Loader {
+    fn name(&self) -> String {
+        "linux-loader".into()
+    }
+
+    fn summary(&self) -> String {
+        "our UEFI loader with the boot-time steps".into()
+    }
+
+    fn text(&self) -> &'static str {
+        TEXT
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        vec![LOADER.into(), "Cargo.toml".into()]
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["loader.efi"]
+    }
+
+    fn build(&self, job: &Job<'_>) -> Result<()> {
+        let one = Crate { package: "bulkhead-loader", binary: "bulkhead-loader", features: &[] };
+        let mut command = toolchain::uefi_command(job.project, &job.work().join("target"), &one)?;
+        job.task.stage("compiling for UEFI");
+        exec::run_logged(&mut command, &job.log, job.task).context("linux-loader: compiling for UEFI")?;
+        let built = job.work().join("target").join(toolchain::UEFI_TARGET).join("release/bulkhead-loader.efi");
+        write(&job.out().join("loader.efi"), &read(&built)?)
+    }
+}
+
+/// The disk.
+pub struct Linux;
+
+impl Recipe for Linux {
+    fn name(&self) -> String {
+        "linux".into()
+    }
+
+    fn summary(&self) -> String {
+        "the disk: loader, kernel, initramfs with our scripts".into()
+    }
+
+    fn text(&self) -> &'static str {
+        TEXT
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        vec![GUEST.into()]
+    }
+
+    fn needs(&self) -> Vec<Box<dyn Recipe>> {
+        vec![Box::new(Kernel), Box::new(Userland), Box::new(Loader), Box::new(Keys)]
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["disk.img"]
+    }
+
+    fn build(&self, job: &Job<'_>) -> Result<()> {
+        job.task.stage("writing the initramfs");
+        let initrd = initramfs(job)?;
+        job.task.stage("writing the disk");
+        let kernel = job.artifact("linux-kernel")?.join("linux.efi");
+        let loader = job.artifact("linux-loader")?.join("loader.efi");
+        let (kernel, signed_loader) = (signed(job, "db", &kernel)?, signed(job, "db", &loader)?);
+        let files: [(&str, &[u8]); 7] = [
+            ("EFI/BOOT/BOOTAA64.EFI", &signed_loader),
+            ("linux.efi", &kernel),
+            ("initrd.img", &initrd),
+            ("cmdline.txt", COMMAND_LINE.as_bytes()),
+            // Copies of the loader that show what secure boot takes and what it refuses (loader/src/secure_boot.rs).
+            ("hello-signed.efi", &signed_loader),
+            ("hello-unsigned.efi", &read(&loader)?),
+            ("hello-rogue.efi", &signed(job, "rogue", &loader)?),
+        ];
+        let image = disk::write(&files).context("cannot make the disk's file system")?;
+        write(&job.out().join("disk.img"), &image)
+    }
+}
+
+/// The initramfs, not compressed: UEFI reads it faster than an emulated core unpacks it.
+fn initramfs(job: &Job<'_>) -> Result<Vec<u8>> {
+    let mut archive = cpio::Archive::default();
+    for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("init", "bulkhead/init")] {
+        archive.link(link, target);
+    }
+    for mount_point in ["dev", "proc", "root", "sys", "tmp", "var", "etc"] {
+        archive.dir(mount_point);
+    }
+    archive.tree("", &job.artifact("linux-userland")?.join("root"))?;
+    archive.tree("usr/lib/modules", &job.artifact("linux-kernel")?.join("modules"))?;
+    archive.tree("bulkhead", &job.repo(GUEST))?;
+    archive.dir("bulkhead/keys");
+    for update in keys::UPDATE_FILES {
+        archive.file(&format!("bulkhead/keys/{update}"), 0o644, &read(&job.artifact(keys::NAME)?.join(update))?);
+    }
+    Ok(archive.finish())
+}
+
+/// An EFI program signed for secure boot with one of the demonstration's keys.
+fn signed(job: &Job<'_>, key: &str, program: &Path) -> Result<Vec<u8>> {
+    let keys = job.artifact(keys::NAME)?;
+    let output = job.work().join("signed.efi");
+    let mut command = Command::new("sbsign");
+    command.arg("--key").arg(keys.join(format!("{key}.key"))).arg("--cert").arg(keys.join(format!("{key}.crt")));
+    job.run("signing", command.arg("--output").arg(&output).arg(program))?;
+    read(&output)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    crate::project::create_dir(dir)
+}
+
+/// The entries of a directory, sorted by name: the same inputs make the same image.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let list = || -> std::io::Result<Vec<PathBuf>> { fs::read_dir(dir)?.map(|e| e.map(|e| e.path())).collect() };
+    let mut paths = list().with_context(|| format!("cannot list {}", dir.display()))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The file called `name` somewhere below `dir`.
+fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>> {
+    for path in entries(dir)? {
+        if path.is_dir() && !path.is_symlink() {
+            if let Some(found) = find(&path, name)? {
+                return Ok(Some(found));
+            }
+        } else if path.file_name().is_some_and(|n| n == name) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Copies the files and links of one directory, not its subdirectories.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    make_dir(to)?;
+    for path in entries(from)? {
+        let Some(name) = path.file_name() else { continue };
+        let target = to.join(name);
+        if path.is_symlink() {
+            let link = fs::read_link(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            std::os::unix::fs::symlink(link, &target).with_context(|| format!("cannot make the link {}", target.display()))?;
+        } else if path.is_file() {
+            fs::copy(&path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    copy_files(from, to)?;
+    for path in entries(from)? {
+        if let (true, Some(name)) = (path.is_dir() && !path.is_symlink(), path.file_name()) {
+            copy_tree(&path, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Permission bits of a file.
+fn mode(path: &Path) -> Result<u32> {
+    Ok(fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?.permissions().mode() & 0o7777)
 }
