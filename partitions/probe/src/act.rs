@@ -74,6 +74,14 @@ pub fn act(request: &Request) -> Regs {
         }
         Command::Retrieve => request.response(&retrieve(p)),
         Command::Relinquish => request.response(&outcome(memory::relinquish(&MAILBOX, p[1], p[2] as u32, id()))),
+        Command::RelinquishAndReach => {
+            // SAFETY: as above.
+            let _ = unsafe { bulkhead_sdk::read(p[2]) };
+            let _ = memory::relinquish(&MAILBOX, p[1], 0, id());
+            // SAFETY: as above.
+            let got = unsafe { if p[3] == 0 { bulkhead_sdk::read(p[2]) } else { bulkhead_sdk::write(p[2], 0xbad).map(|()| 0) } };
+            request.response(&got.map_or([0, 0], |value| [1, value]))
+        }
         Command::Send => request.response(&send(p[1], EndpointId(p[2] as u16), p[3], p[4] as u32)),
         Command::Reclaim => request.response(&outcome(memory::reclaim(p[1], 0))),
         Command::Undefined => {

@@ -75,6 +75,9 @@ commands! {
     Places = 0x117,
     /// (x0 to x8): as Call, but by SMC (S-EL1 only).
     CallBySmc = 0x119,
+    /// (handle, address, 0 or 1): reads the address, relinquishes, and at once reads (0) or writes (1) it, while the translation
+    /// is still in this core's TLB unless it was taken out; answers 1 and the value, or 0.
+    RelinquishAndReach = 0x11b,
     /// What FFA_MEM_PERM_SET and _GET did while this partition (at S-EL0) initialised: answers wrong calls refused, of how many,
     /// the first that was not; the permissions of code, of data, and of a page before and after it was made read-only.
     Permissions = 0x11a,

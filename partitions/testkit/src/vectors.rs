@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "assembly that moves vector registers, which this program does not use otherwise")]
 
 use crate::registers::pattern;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 core::arch::global_asm!(include_str!("vectors.s"));
 
@@ -10,6 +11,9 @@ unsafe extern "C" {
     fn simd_store(words: *mut u64);
     fn sve_load(z: *const u8, p: *const u8);
     fn sve_store(z: *mut u8, p: *mut u8);
+    fn ffr_load(p: *const u8);
+    fn ffr_store(p: *mut u8);
+    fn streaming_enable(on: u64);
     fn sve_bytes() -> u64;
     fn za_bytes() -> u64;
     fn za_enable(on: u64);
@@ -56,17 +60,18 @@ pub fn check_simd(seed: u64) -> usize {
 #[repr(C, align(16))]
 pub struct Sve {
     z: [u8; 32 * LONGEST],
-    p: [u8; 17 * LONGEST / 8],
+    p: [u8; 16 * LONGEST / 8],
+    ffr: [u8; LONGEST / 8],
 }
 
 impl Sve {
     /// Zeroes.
     #[must_use]
     pub const fn new() -> Self {
-        Self { z: [0; 32 * LONGEST], p: [0; 17 * LONGEST / 8] }
+        Self { z: [0; 32 * LONGEST], p: [0; 16 * LONGEST / 8], ffr: [0; LONGEST / 8] }
     }
 
-    /// Fills z0 to z31, p0 to p15 and the FFR.
+    /// Fills z0 to z31, p0 to p15 and, outside streaming mode, the FFR.
     pub fn fill(&mut self, seed: u64) {
         for (n, byte) in self.z.iter_mut().enumerate() {
             *byte = pattern(seed, 0x2000 + n as u64 / 8).to_le_bytes()[n % 8];
@@ -75,22 +80,56 @@ impl Sve {
             *byte = pattern(seed, 0x4000 + n as u64 / 8).to_le_bytes()[n % 8];
         }
         // The FFR holds only values that a first-faulting load leaves: ones, then zeroes.
-        let predicate = vector_bytes() / 8;
-        self.p[16 * predicate..17 * predicate].fill(0);
-        self.p[16 * predicate] = 0x7f;
-        // SAFETY: the arrays are as long as the longest registers.
-        unsafe { sve_load(self.z.as_ptr(), self.p.as_ptr()) };
+        self.ffr.fill(0);
+        self.ffr[0] = 0x7f;
+        // SAFETY: the arrays are as long as the longest registers; the FFR is used where it exists.
+        unsafe {
+            if !is_streaming() {
+                ffr_load(self.ffr.as_ptr());
+            }
+            sve_load(self.z.as_ptr(), self.p.as_ptr());
+        }
     }
 
     /// How many bytes of the registers differ from what [`Self::fill`] wrote into `filled`; this one is scratch.
     #[must_use]
     pub fn compare(&mut self, filled: &Self) -> usize {
-        // SAFETY: the arrays are as long as the longest registers.
-        unsafe { sve_store(self.z.as_mut_ptr(), self.p.as_mut_ptr()) };
         let length = vector_bytes();
+        self.ffr = filled.ffr;
+        // SAFETY: the arrays are as long as the longest registers; the FFR is used where it exists.
+        unsafe {
+            sve_store(self.z.as_mut_ptr(), self.p.as_mut_ptr());
+            if !is_streaming() {
+                ffr_store(self.ffr.as_mut_ptr());
+            }
+        }
         let differing = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a != b).count();
-        differing(&self.z[..32 * length], &filled.z[..32 * length]) + differing(&self.p[..17 * length / 8], &filled.p[..17 * length / 8])
+        differing(&self.z[..32 * length], &filled.z[..32 * length])
+            + differing(&self.p[..16 * length / 8], &filled.p[..16 * length / 8])
+            + differing(&self.ffr[..length / 8], &filled.ffr[..length / 8])
     }
+}
+
+/// Whether the CPU is in streaming mode; `false` too without SME, which has been looked for by whoever turned it on.
+fn is_streaming() -> bool {
+    STREAMING.load(Ordering::Relaxed)
+}
+
+/// What [`streaming`] was told last.
+static STREAMING: AtomicBool = AtomicBool::new(false);
+
+/// Goes into streaming mode, or out of it; for a CPU with SME. Either way the vector registers are lost.
+pub fn streaming(on: bool) {
+    STREAMING.store(on, Ordering::Relaxed);
+    // SAFETY: this program keeps nothing in vector registers.
+    unsafe { streaming_enable(u64::from(on)) };
+}
+
+/// Whether the CPU with SME says that it is in streaming mode.
+#[must_use]
+pub fn says_streaming() -> bool {
+    // SAFETY: reads SVCR.
+    unsafe { read_svcr() & 1 != 0 }
 }
 
 impl Default for Sve {

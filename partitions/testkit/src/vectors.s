@@ -51,19 +51,22 @@ simd_store:
     .endr
 .endm
 
-// void sve_load(const u8 z[32 * VL], const u8 p[17 * VL / 8]): the last predicate is the FFR.
+// void sve_load(const u8 z[32 * VL], const u8 p[16 * VL / 8]), void ffr_load(const u8 p[VL / 8]), which changes p0.
 .section .text.sve_load, "ax"
 .global sve_load
 sve_load:
     each_z  ldr
-    ldr     p0, [x1, #16, mul vl]
-    wrffr   p0.b
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
     ldr     p\n, [x1, #\n, mul vl]
     .endr
     ret
+.global ffr_load
+ffr_load:
+    ldr     p0, [x0]
+    wrffr   p0.b
+    ret
 
-// void sve_store(u8 z[32 * VL], u8 p[17 * VL / 8]).
+// void sve_store(u8 z[32 * VL], u8 p[16 * VL / 8]), void ffr_store(u8 p[VL / 8]), which changes p0.
 .section .text.sve_store, "ax"
 .global sve_store
 sve_store:
@@ -71,9 +74,11 @@ sve_store:
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
     str     p\n, [x1, #\n, mul vl]
     .endr
+    ret
+.global ffr_store
+ffr_store:
     rdffr   p0.b
-    str     p0, [x1, #16, mul vl]
-    ldr     p0, [x1]
+    str     p0, [x0]
     ret
 
 // u64 sve_bytes(): bytes of a z register.
@@ -100,7 +105,17 @@ za_enable:
 1:  smstop  za
     ret
 
-// u64 svcr(): bit 0 streaming mode, bit 1 ZA.
+// void streaming_enable(u64 on). Either way the vector registers are lost.
+.section .text.streaming_enable, "ax"
+.global streaming_enable
+streaming_enable:
+    cbz     x0, 1f
+    smstart sm
+    ret
+1:  smstop  sm
+    ret
+
+// u64 read_svcr(): bit 0 streaming mode, bit 1 ZA.
 .section .text.svcr, "ax"
 .global read_svcr
 read_svcr:

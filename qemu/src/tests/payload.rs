@@ -116,7 +116,7 @@ const BOOTS: &[PayloadBoot] = &[
         spmc_manifest: "manifests/tests/spmc.dts",
         partitions: FOUR,
         steps: "isolation",
-        expects: &["isolation.probe-el1_cannot_write_0xe100000", "isolation.victim-el0_is_ended_by_Undefined"],
+        expects: &["isolation.probe-el1_cannot_write_0xe204000", "isolation.victim-el0_cannot_write_0xe100000"],
         secure: &[],
         cpus: CPUS,
         judged: true,

@@ -24,6 +24,12 @@ enum Attempt {
     Reach(Command, u64, &'static str),
     /// To reach a page of the normal world that it has relinquished.
     AfterRelinquish(Command),
+    /// The same in the instruction after it relinquished the page.
+    AtOnceAfterRelinquish(Command),
+    /// To reach a page of its own that it has lent to another partition.
+    WhileLent(Command),
+    /// To reach a page that it has donated to another partition.
+    AfterDonation(Command),
     /// To reach a page of another partition's that was lent to it and that its owner has reclaimed.
     AfterReclaim(Command),
     /// Something else that ends it.
@@ -55,6 +61,11 @@ const REACH: &[Attempt] = reach! {
 const OTHERS: &[Attempt] = &[
     Attempt::AfterRelinquish(Command::Read),
     Attempt::AfterRelinquish(Command::Write),
+    Attempt::AtOnceAfterRelinquish(Command::Read),
+    Attempt::AtOnceAfterRelinquish(Command::Write),
+    Attempt::WhileLent(Command::Read),
+    Attempt::WhileLent(Command::Write),
+    Attempt::AfterDonation(Command::Read),
     Attempt::AfterReclaim(Command::Read),
     Attempt::AfterReclaim(Command::Write),
     Attempt::Do(Command::Undefined, "an undefined instruction"),
@@ -146,6 +157,9 @@ fn one(offender: &Probe, attempt: Attempt, others: &[Probe]) -> (Line, Outcome) 
     let name = match attempt {
         Attempt::Reach(how, address, _) => Line::new(format_args!("{}_cannot_{}_{address:#x}", offender.name, word(how))),
         Attempt::AfterRelinquish(how) => Line::new(format_args!("{}_cannot_{}_what_it_relinquished", offender.name, word(how))),
+        Attempt::AtOnceAfterRelinquish(how) => Line::new(format_args!("{}_cannot_{}_at_once_what_it_relinquished", offender.name, word(how))),
+        Attempt::WhileLent(how) => Line::new(format_args!("{}_cannot_{}_what_it_has_lent", offender.name, word(how))),
+        Attempt::AfterDonation(how) => Line::new(format_args!("{}_cannot_{}_what_it_has_donated", offender.name, word(how))),
         Attempt::AfterReclaim(how) => Line::new(format_args!("{}_cannot_{}_what_was_reclaimed", offender.name, word(how))),
         Attempt::Do(what, _) => Line::new(format_args!("{}_is_ended_by_{what:?}", offender.name)),
     };
@@ -162,72 +176,103 @@ fn word(command: Command) -> &'static str {
 
 fn try_it(offender: &Probe, attempt: Attempt, others: &[Probe]) -> Outcome {
     serves(offender)?;
-    let (what, command, address) = match attempt {
-        Attempt::Reach(how, address, whose) => (whose, how, address),
-        Attempt::AfterRelinquish(how) => ("a page of the normal world", how, borrowed_from_normal_world(offender)?),
-        Attempt::AfterReclaim(how) => match others.last() {
-            Some(lender) => ("a page of another partition", how, borrowed_from(offender, lender)?),
-            // The last partition has only the normal world to borrow from.
-            None => ("a page of the normal world", how, borrowed_from_normal_world(offender)?),
-        },
-        Attempt::Do(what, name) => (name, what, 0),
+    // The other partition in attempts that need one: the one that fails last.
+    let (what, command, arguments) = match (attempt, others.last()) {
+        (Attempt::Reach(how, address, whose), _) => (whose, how, [address, 0xbad, 0]),
+        (Attempt::Do(what, name), _) => (name, what, [0; 3]),
+        (Attempt::AfterReclaim(how), Some(lender)) => ("a page of another partition", how, [borrowed_from(offender, lender)?, 0xbad, 0]),
+        (Attempt::WhileLent(how), Some(borrower)) => ("a page that it lent", how, [sent(offender, 1, borrower)?.1, 0xbad, 0]),
+        (Attempt::AfterDonation(how), Some(borrower)) => {
+            let (handle, page) = sent(offender, 2, borrower)?;
+            retrieve(borrower, handle, offender.id.0, 0)?;
+            ("a page that it donated", how, [page, 0xbad, 0])
+        }
+        (Attempt::AtOnceAfterRelinquish(how), _) => {
+            let (handle, page) = borrow_from_normal_world(offender)?;
+            ("a page of the normal world", Command::RelinquishAndReach, [handle, page, u64::from(how == Command::Write)])
+        }
+        // The last partition has only the normal world to borrow from, and nobody to lend to.
+        (Attempt::AfterRelinquish(how) | Attempt::AfterReclaim(how) | Attempt::WhileLent(how) | Attempt::AfterDonation(how), _) => {
+            let (handle, page) = borrow_from_normal_world(offender)?;
+            give_back(offender, handle)?;
+            reclaim(handle)?;
+            ("a page of the normal world", how, [page, 0xbad, 0])
+        }
+    };
+    let (how, address) = match attempt {
+        Attempt::AtOnceAfterRelinquish(how) => (how, arguments[1]),
+        _ => (command, arguments[0]),
     };
     if command == Command::Execute && address >= NORMAL_WORLD_RAM && !offender.s_el0 {
         // The CPU itself refuses: EL3 forbids the secure state to execute non-secure memory (SCR_EL3.SIF), which is a fault of
         // the partition's own translation.
-        let words = ask(offender, command, &[address])?;
+        let words = ask(offender, command, &arguments)?;
         ensure!(words[0] == 0, "{what}: executed");
         return pass!("{what}: the CPU refuses the fetch");
     }
-    let status = ask_for_error(offender, command, &[address, 0xbad])?;
+    let status = ask_for_error(offender, command, &arguments)?;
     ensure!(status == Status::Aborted, "{what}: answered {status:?}");
     match attempt {
         Attempt::Do(Command::Undefined, _) if offender.s_el0 => say!("EXPECT {} | undefined instruction", offender.name),
         // At S-EL1 it sees the exception itself, and gives up.
         Attempt::Do(..) => say!("EXPECT {} | FFA_ABORT", offender.name),
-        _ => say!("EXPECT {} | {} | {address:#x}", offender.name, verb(command)),
+        _ => say!("EXPECT {} | {} | {address:#x}", offender.name, verb(how)),
     }
     let later = send(offender, Convention::Direct64, &[Command::Echo as u64]);
     ensure!(later.as_error() == Some(Status::Aborted), "a later request gives {:?}", later.as_error());
+    if let Attempt::AtOnceAfterRelinquish(_) = attempt {
+        reclaim(arguments[0])?;
+    }
     for other in others {
         serves(other)?;
     }
     pass!("{what}: ABORTED, {} others serve", others.len())
 }
 
-/// An address of the normal world's that the partition had, and gave back.
-fn borrowed_from_normal_world(borrower: &Probe) -> Result<u64, Line> {
+/// A page of the normal world's that the partition has borrowed and used: handle and address.
+fn borrow_from_normal_world(borrower: &Probe) -> Result<(u64, u64), Line> {
     let text = |what: &str, status: Status| Line::new(format_args!("{what}: {status:?}"));
     MAILBOX.map().map_err(|s| text("map", s))?;
-    let result = (|| {
-        let borrowers = [Borrower { id: borrower.id, permissions: READ_WRITE }];
-        let ranges = [Range { address: PAGE_A.address(), pages: 1 }];
-        let handle = memory::send(Kind::Share, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges), PAGE).map_err(|s| text("share", s))?;
-        use_and_give_back(borrower, handle, SELF.0)?;
-        memory::reclaim(handle, 0).map_err(|s| text("reclaim", s))?;
-        Ok(PAGE_A.address())
-    })();
+    let borrowers = [Borrower { id: borrower.id, permissions: READ_WRITE }];
+    let ranges = [Range { address: PAGE_A.address(), pages: 1 }];
+    let handle = memory::send(Kind::Share, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges), PAGE).map_err(|s| text("share", s));
     let _ = MAILBOX.unmap();
-    result
+    let handle = handle?;
+    Ok((handle, retrieve(borrower, handle, SELF.0, u64::from(READ_WRITE))?))
+}
+
+fn reclaim(handle: u64) -> Result<(), Line> {
+    memory::reclaim(handle, 0).map_err(|status| Line::new(format_args!("reclaim: {status:?}")))
+}
+
+/// A page of its own that a partition lends (1) or donates (2) to another: handle and address.
+fn sent(lender: &Probe, kind: u64, borrower: &Probe) -> Result<(u64, u64), Line> {
+    let words = ask(lender, Command::Send, &[kind, u64::from(borrower.id.0)])?;
+    ensure!(words[0] == 1, "{} cannot send: {:?}", lender.name, Status::from_code(words[1] as u32));
+    Ok((words[1], words[2]))
 }
 
 /// An address of another partition's that the partition had, and gave back.
 fn borrowed_from(borrower: &Probe, lender: &Probe) -> Result<u64, Line> {
-    let sent = ask(lender, Command::Send, &[1, u64::from(borrower.id.0)])?;
-    ensure!(sent[0] == 1, "{} cannot lend: {:?}", lender.name, Status::from_code(sent[1] as u32));
-    use_and_give_back(borrower, sent[1], lender.id.0)?;
-    let reclaimed = ask(lender, Command::Reclaim, &[sent[1]])?;
+    let (handle, page) = sent(lender, 1, borrower)?;
+    retrieve(borrower, handle, lender.id.0, u64::from(READ_WRITE))?;
+    give_back(borrower, handle)?;
+    let reclaimed = ask(lender, Command::Reclaim, &[handle])?;
     ensure!(reclaimed[0] == 1, "{} cannot reclaim: {:?}", lender.name, Status::from_code(reclaimed[1] as u32));
-    Ok(sent[2])
+    Ok(page)
 }
 
-/// Retrieves, reads and writes, so that the translation is in the TLB, and relinquishes.
-fn use_and_give_back(borrower: &Probe, handle: u64, lender: u16) -> Result<(), Line> {
-    let got = ask(borrower, Command::Retrieve, &[handle, u64::from(lender), 0, u64::from(READ_WRITE)])?;
+/// The partition retrieves a page, writes and reads it, so that the translation is in the TLB: its address.
+fn retrieve(borrower: &Probe, handle: u64, lender: u16, permissions: u64) -> Result<u64, Line> {
+    let got = ask(borrower, Command::Retrieve, &[handle, u64::from(lender), 0, permissions])?;
     ensure!(got[0] == 1, "{} cannot retrieve: {:?}", borrower.name, Status::from_code(got[1] as u32));
     let written = ask(borrower, Command::Write, &[got[1], 0x600d])?;
     let read = ask(borrower, Command::Read, &[got[1]])?;
     ensure!(written[0] == 1 && read[..2] == [1, 0x600d], "{} reads {:#x} while it borrows", borrower.name, read[1]);
+    Ok(got[1])
+}
+
+fn give_back(borrower: &Probe, handle: u64) -> Result<(), Line> {
     let given = ask(borrower, Command::Relinquish, &[handle, 0])?;
     ensure!(given[0] == 1, "{} cannot relinquish: {:?}", borrower.name, Status::from_code(given[1] as u32));
     Ok(())

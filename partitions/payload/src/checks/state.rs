@@ -6,7 +6,7 @@ use crate::probes::{ask, resumed};
 use crate::{board, cores, ensure, gic, pass};
 use bulkhead_sdk::Line;
 use bulkhead_testkit::registers::BelowEl2;
-use bulkhead_testkit::vectors::{Sve, check_simd, check_za, fill_simd, fill_za, forget_za, vector_bytes};
+use bulkhead_testkit::vectors::{Sve, check_simd, check_za, fill_simd, fill_za, forget_za, says_streaming, streaming, vector_bytes};
 use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, VICTIM_EL0, VICTIM_EL1};
 
 checks! { "state":
@@ -14,6 +14,7 @@ checks! { "state":
     simd_registers_survive_partitions,
     sve_registers_survive_partitions,
     sme_array_survives_partitions,
+    streaming_mode_survives_partitions,
     partitions_keep_their_registers,
     partitions_keep_their_registers_on_every_core,
 }
@@ -104,6 +105,28 @@ fn sme_array_survives_partitions() -> Outcome {
         rows = all;
     }
     pass!("{rows} rows, 2 rounds")
+}
+
+fn streaming_mode_survives_partitions() -> Outcome {
+    if !board::has_sme() {
+        return pass!("this CPU has no SME");
+    }
+    let mut length = 0;
+    for seed in 1..=ROUNDS {
+        let mut filled = Sve::new();
+        let mut scratch = Sve::new();
+        streaming(true);
+        filled.fill(seed);
+        let result = disturb(seed);
+        let still = says_streaming();
+        length = vector_bytes();
+        let wrong = scratch.compare(&filled);
+        streaming(false);
+        result?;
+        ensure!(still, "the CPU left streaming mode");
+        ensure!(wrong == 0, "{wrong} bytes changed");
+    }
+    pass!("z0 to z31, p0 to p15 of {length} bytes, {ROUNDS} rounds")
 }
 
 fn partitions_keep_their_registers() -> Outcome {
