@@ -25,6 +25,7 @@ checks! { "memory":
     wrong_descriptions_are_refused,
     foreign_handle_is_refused,
     partitions_share_with_each_other,
+    greedy_lender_starves_only_itself,
 }
 
 const BOTH: [Probe; 2] = [PROBE_EL1, PROBE_EL0];
@@ -354,4 +355,44 @@ fn partitions_share_with_each_other() -> Outcome {
     ask_for_status(&PROBE_EL1, Command::Reclaim, &[sent[1]])?.map_err(|s| failed("RECLAIM", s))?;
     steal?;
     pass!("shared and lent, both ways round")
+}
+
+/// Transactions that the normal world may have at least.
+const AT_LEAST: usize = 32;
+
+fn greedy_lender_starves_only_itself() -> Outcome {
+    with_buffers(|| {
+        let mut handles = [0; 300];
+        let mut count = 0;
+        let mut refusal = None;
+        while count < handles.len() {
+            let ranges = [Range { address: MANY.address() + (2 * count * PAGE) as u64, pages: 1 }];
+            match give(Kind::Share, &PROBE_EL1, &ranges, PAGE) {
+                Ok(handle) => handles[count] = handle,
+                Err(status) => {
+                    refusal = Some(status);
+                    break;
+                }
+            }
+            count += 1;
+        }
+        let others = partitions_share_with_each_other_once();
+        for handle in &handles[..count] {
+            memory::reclaim(*handle, 0).map_err(|s| failed("RECLAIM", s))?;
+        }
+        others?;
+        ensure!(refusal.is_none_or(|status| status == Status::NoMemory), "after {count}: {refusal:?}");
+        ensure!(refusal.is_some() && count >= AT_LEAST, "{count} shares, then {refusal:?}");
+        let handle = give(Kind::Share, &PROBE_EL1, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_SHARE afterwards", s))?;
+        memory::reclaim(handle, 0).map_err(|s| failed("RECLAIM", s))?;
+        pass!("NO_MEMORY after {count} shares")
+    })
+}
+
+fn partitions_share_with_each_other_once() -> Result<(), Line> {
+    let sent = ask(&PROBE_EL1, Command::Send, &[0, u64::from(PROBE_EL0.id.0)])?;
+    ensure!(sent[0] == 1, "{} cannot share: {:?}", PROBE_EL1.name, Status::from_code(sent[1] as u32));
+    retrieve_from(&PROBE_EL0, sent[1], PROBE_EL1.id, 0)?;
+    ask_for_status(&PROBE_EL0, Command::Relinquish, &[sent[1], 0])?.map_err(|s| failed("RELINQUISH", s))?;
+    ask_for_status(&PROBE_EL1, Command::Reclaim, &[sent[1]])?.map_err(|s| failed("RECLAIM", s))
 }

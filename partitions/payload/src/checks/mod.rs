@@ -3,6 +3,7 @@
 mod all_cores;
 mod buffers;
 mod discovery;
+mod failure;
 mod init;
 mod interrupts;
 pub mod isolation;
@@ -32,6 +33,7 @@ pub const TABLE: &[&[Check]] = &[
     partition_calls::CHECKS,
     stress::CHECKS,
     normal_world::CHECKS,
+    failure::CHECKS,
     all_cores::CHECKS,
     managed_exit::CHECKS,
     versions::CHECKS,

@@ -3,7 +3,7 @@
 use super::checks;
 use crate::check::Outcome;
 use crate::probes::{ask, describe, finish, resume, resumed, send, serves};
-use crate::{board, ensure, gic, pass};
+use crate::{board, cores, ensure, gic, pass};
 use bulkhead_sdk::call;
 use bulkhead_sdk::ffa::{Regs, Status, function};
 use bulkhead_sdk::message::{Convention, response_payload};
@@ -14,6 +14,8 @@ checks! { "preemption":
     interrupted_partition_is_busy_for_others,
     many_interrupts_lose_nothing,
     interrupted_chain_resumes_at_its_tail,
+    interrupted_partition_moves_to_another_core,
+    pinned_vcpu_is_resumed_by_its_core_only,
     run_of_a_waiting_partition_returns_at_its_wait,
 }
 
@@ -90,6 +92,48 @@ fn interrupted_chain_resumes_at_its_tail() -> Outcome {
         serves(&tail)?;
     }
     pass!("both ways round")
+}
+
+/// On another core: FFA_RUN of the target, once; the status, or 0 where there was none.
+fn run_once(target: u64) -> u64 {
+    let reply = call(Regs::new(&[u64::from(function::RUN), target]));
+    reply.as_error().map_or(0, Status::code)
+}
+
+/// On another core: FFA_RUN of the target until it answers; registers that changed.
+fn run_to_the_end(target: u64) -> u64 {
+    let reply = finish(call(Regs::new(&[u64::from(function::RUN), target])));
+    response_payload(Convention::Direct2, &reply).map_or(u64::MAX, |words| words[1])
+}
+
+fn interrupted_partition_moves_to_another_core() -> Outcome {
+    ensure!(cores::start(1) && cores::start(2), "no more cores");
+    for core in [1, 2] {
+        gic::start_timer_once(5_000);
+        let reply = send(&PROBE_EL0, Convention::Direct2, &[Command::Spin as u64, LONG, 21]);
+        gic::stop_timer();
+        ensure!(reply.function() == function::INTERRUPT, "{}", describe(&reply));
+        cores::ask(core, run_to_the_end, u64::from(reply.w(1)));
+        let changed = cores::result(core);
+        ensure!(changed == Some(0), "core {core}: {changed:x?} registers changed");
+        serves(&PROBE_EL0)?;
+    }
+    pass!("to cores 1 and 2")
+}
+
+fn pinned_vcpu_is_resumed_by_its_core_only() -> Outcome {
+    ensure!(cores::start(1), "core 1 did not come");
+    gic::start_timer_once(5_000);
+    let reply = send(&PROBE_EL1, Convention::Direct2, &[Command::Spin as u64, LONG, 22]);
+    gic::stop_timer();
+    ensure!(reply.function() == function::INTERRUPT, "{}", describe(&reply));
+    cores::ask(1, run_once, u64::from(reply.w(1)));
+    let elsewhere = cores::result(1).map(|code| Status::from_code(code as u32));
+    let last = finish(resume(&reply));
+    ensure!(matches!(elsewhere, Some(Some(Status::InvalidParameters | Status::Denied))), "core 1 gets {elsewhere:?}");
+    let words = response_payload(Convention::Direct2, &last);
+    ensure!(words.is_some_and(|w| w[1] == 0), "{}", describe(&last));
+    pass!("refused on core 1, resumed on core 0")
 }
 
 fn run_of_a_waiting_partition_returns_at_its_wait() -> Outcome {
