@@ -171,7 +171,8 @@ fn speaks_v1_0() -> bool {
 
 fn retrieve(p: &[u64; 14]) -> [u64; 6] {
     let own = [Borrower { id: id(), permissions: p[4] as u8 }];
-    let description = Description { flags: p[5] as u32, v1_0: speaks_v1_0(), ..Description::borrower(EndpointId(p[2] as u16), p[1], p[3], &own) };
+    let plain = Description::borrower(EndpointId(p[2] as u16), p[1], p[3], &own);
+    let description = Description { flags: p[5] as u32, v1_0: speaks_v1_0(), ..plain };
     match memory::retrieve(&MAILBOX, &description) {
         Ok(got) => {
             let first = got.ranges.first().map_or(0, |range| range.0);

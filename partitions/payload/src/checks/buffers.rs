@@ -24,7 +24,8 @@ fn map(tx: u64, rx: u64, pages: u64) -> Result<(), Status> {
 
 fn bad_buffers_are_invalid() -> Outcome {
     let (tx, rx) = (MAILBOX.tx.address(), MAILBOX.rx.address());
-    let bad = [(tx + 8, rx, 1), (tx, rx + 0x10, 1), (tx, rx, 0), (tx, rx, 0x3f), (tx, tx, 1), (0xffff_ffff_ffff_f000, rx, 1), (0x0800_0000, rx, 1)];
+    let (end, gic) = (0xffff_ffff_ffff_f000, 0x0800_0000);
+    let bad = [(tx + 8, rx, 1), (tx, rx + 0x10, 1), (tx, rx, 0), (tx, rx, 0x3f), (tx, tx, 1), (end, rx, 1), (gic, rx, 1)];
     for (n, (tx, rx, pages)) in bad.into_iter().enumerate() {
         let result = map(tx, rx, pages);
         let refused = matches!(result, Err(Status::InvalidParameters | Status::Denied));

@@ -55,7 +55,8 @@ fn secure_interrupt_reaches_its_partition_from_the_normal_world() -> Outcome {
     let after = on_core_1(taken_el1, 0);
     let here = ask(&PROBE_EL1, Command::Interrupts, &[])?[0];
     ensure!(stayed == Some(1), "core 1 did not go on");
-    ensure!(before.zip(after).is_some_and(|(b, a)| a > b && a != u64::MAX), "taken {before:?} times before, {after:?} times after; by core 0 {here} times");
+    let more = before.zip(after).is_some_and(|(before, after)| after > before && after != u64::MAX);
+    ensure!(more, "taken {before:?} times before, {after:?} times after; by core 0 {here} times");
     serves(&PROBE_EL1)?;
     pass!("core 1 was in the normal world")
 }

@@ -32,6 +32,10 @@ enum Attempt {
     AfterDonation(Command),
     /// To reach a page of another partition's that was lent to it and that its owner has reclaimed.
     AfterReclaim(Command),
+    /// To write its own code, at S-EL0.
+    WriteOwnCode,
+    /// To execute its own data, at S-EL0.
+    ExecuteOwnData,
     /// Something else that ends it.
     Do(Command, &'static str),
 }
@@ -73,8 +77,13 @@ const OTHERS: &[Attempt] = &[
     Attempt::Do(Command::Panic, "a panic"),
 ];
 
-/// Attempts that each kind of partition makes: those above, and three on each of two other partitions.
-const COUNT: usize = REACH.len() + OTHERS.len() + 6;
+/// What only partitions at S-EL0 are kept from, and what those at S-EL1 try in its place.
+const AT_S_EL0: [Attempt; 2] = [Attempt::WriteOwnCode, Attempt::ExecuteOwnData];
+const AT_S_EL1: [Attempt; 2] =
+    [Attempt::Reach(Command::Read, 0x090b_0000, "the secure GPIO"), Attempt::Reach(Command::Write, 0x0900_0000, "the normal world's UART")];
+
+/// Attempts that each kind of partition makes: those above, and three on each of two other owners' memory.
+const COUNT: usize = REACH.len() + OTHERS.len() + 6 + AT_S_EL0.len();
 /// In a round a kind makes two attempts: the victim one, the probe another.
 const ROUNDS: usize = COUNT.div_ceil(2);
 
@@ -86,7 +95,8 @@ fn attempt(s_el0: bool, number: usize) -> Attempt {
     match number {
         n if n < 6 => Attempt::Reach(how[n % 3], others[n / 3], if n < 3 { "the other kind's partition" } else { "secure memory of nobody's" }),
         n if n < 6 + OTHERS.len() => OTHERS[n - 6],
-        n => REACH[n - 6 - OTHERS.len()],
+        n if n < 8 + OTHERS.len() => (if s_el0 { AT_S_EL0 } else { AT_S_EL1 })[n - 6 - OTHERS.len()],
+        n => REACH[n - 8 - OTHERS.len()],
     }
 }
 
@@ -161,6 +171,8 @@ fn one(offender: &Probe, attempt: Attempt, others: &[Probe]) -> (Line, Outcome) 
         Attempt::WhileLent(how) => Line::new(format_args!("{}_cannot_{}_what_it_has_lent", offender.name, word(how))),
         Attempt::AfterDonation(how) => Line::new(format_args!("{}_cannot_{}_what_it_has_donated", offender.name, word(how))),
         Attempt::AfterReclaim(how) => Line::new(format_args!("{}_cannot_{}_what_was_reclaimed", offender.name, word(how))),
+        Attempt::WriteOwnCode => Line::new(format_args!("{}_cannot_write_its_own_code", offender.name)),
+        Attempt::ExecuteOwnData => Line::new(format_args!("{}_cannot_execute_its_own_data", offender.name)),
         Attempt::Do(what, _) => Line::new(format_args!("{}_is_ended_by_{what:?}", offender.name)),
     };
     (name, try_it(offender, attempt, others))
@@ -180,6 +192,8 @@ fn try_it(offender: &Probe, attempt: Attempt, others: &[Probe]) -> Outcome {
     let (what, command, arguments) = match (attempt, others.last()) {
         (Attempt::Reach(how, address, whose), _) => (whose, how, [address, 0xbad, 0]),
         (Attempt::Do(what, name), _) => (name, what, [0; 3]),
+        (Attempt::WriteOwnCode, _) => ("its code", Command::Write, [ask(offender, Command::Places, &[])?[3] & !7, 0xbad, 0]),
+        (Attempt::ExecuteOwnData, _) => ("its data", Command::Execute, [ask(offender, Command::Places, &[])?[2], 0, 0]),
         (Attempt::AfterReclaim(how), Some(lender)) => ("a page of another partition", how, [borrowed_from(offender, lender)?, 0xbad, 0]),
         (Attempt::WhileLent(how), Some(borrower)) => ("a page that it lent", how, [sent(offender, 1, borrower)?.1, 0xbad, 0]),
         (Attempt::AfterDonation(how), Some(borrower)) => {

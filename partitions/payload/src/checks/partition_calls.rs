@@ -134,7 +134,8 @@ fn version_is_settled_after_initialisation() -> Outcome {
 
 fn wrong_console_calls_are_invalid() -> Outcome {
     for probe in BOTH {
-        for (id, count) in [(function::CONSOLE_LOG_32, 0u64), (function::CONSOLE_LOG_32, 25), (function::CONSOLE_LOG_64, 0), (function::CONSOLE_LOG_64, 129)] {
+        let (narrow, wide) = (function::CONSOLE_LOG_32, function::CONSOLE_LOG_64);
+        for (id, count) in [(narrow, 0u64), (narrow, 25), (wide, 0), (wide, 129)] {
             let reply = call_from(&probe, &[u64::from(id), count, 0x41])?;
             ensure!(reply.as_error() == Some(Status::InvalidParameters), "{} {id:#x} of {count}: {}", probe.name, describe(&reply));
         }
@@ -143,7 +144,13 @@ fn wrong_console_calls_are_invalid() -> Outcome {
 }
 
 fn calls_of_the_normal_world_are_refused() -> Outcome {
-    let ids = [function::NOTIFICATION_BITMAP_CREATE, function::NOTIFICATION_BITMAP_DESTROY, function::NOTIFICATION_INFO_GET_64, function::RX_ACQUIRE, function::NORMAL_WORLD_RESUME];
+    let ids = [
+        function::NOTIFICATION_BITMAP_CREATE,
+        function::NOTIFICATION_BITMAP_DESTROY,
+        function::NOTIFICATION_INFO_GET_64,
+        function::RX_ACQUIRE,
+        function::NORMAL_WORLD_RESUME,
+    ];
     for probe in BOTH {
         for id in ids {
             let reply = call_from(&probe, &[u64::from(id), 0, 1])?;
