@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::build::{edk2, linux, optee, tfa};
 use crate::graph::{self, Artifacts};
 use crate::limits;
-use crate::machine::Machine;
+use crate::machine::{MEMORY, Machine};
 use crate::package::Format;
 use crate::progress::Progress;
 use crate::project::Project;
@@ -30,8 +30,10 @@ pub enum StmmImage {
 }
 
 /// What of the chain is left out or replaced.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Changes {
+    /// The normal world's memory, in MiB.
+    pub memory: u32,
     /// Partitions that are not there.
     pub without: Vec<String>,
     /// What the normal world starts with in place of UEFI; there is no disk then.
@@ -120,6 +122,7 @@ impl Chain {
             without: self.changes.without.clone(),
             partitions,
             normal_world,
+            memory: self.changes.memory,
             judged: true,
         })
     }
@@ -134,6 +137,12 @@ impl Chain {
             None => Some(self.artifacts.file("linux", "disk.img")?),
         };
         Ok(Machine { disk, ..Machine::new(assembled) })
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self { memory: MEMORY, without: Vec::new(), normal_world: None }
     }
 }
 

@@ -112,6 +112,6 @@ impl RunOptions {
     /// What of the chain is left out or replaced.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes { without: self.without.clone(), normal_world: self.normal_world.clone() }
+        Changes { memory: self.memory, without: self.without.clone(), normal_world: self.normal_world.clone() }
     }
 }

@@ -79,7 +79,7 @@ impl Machine {
             flash: assembled.flash.clone(),
             disk: None,
             cpus: CPUS,
-            memory: MEMORY,
+            memory: assembled.memory,
             resets: true,
             fw_cfg: Vec::new(),
             extra: Vec::new(),
@@ -549,7 +549,7 @@ mod tests {
 
     #[test]
     fn commas_in_values_are_doubled_for_qemu() {
-        let assembled = Assembled { dir: "/o".into(), flash: "/o/a,b.img".into() };
+        let assembled = Assembled { dir: "/o".into(), flash: "/o/a,b.img".into(), memory: MEMORY };
         let machine = Machine { fw_cfg: vec![("opt/x".into(), "a,b".into())], disk: Some("/d".into()), ..Machine::new(&assembled) };
         let shown = exec::show(&machine.command());
         assert!(shown.contains("file=/o/a,,b.img") && shown.contains("string=a,,b"), "{shown}");

@@ -25,7 +25,7 @@ pub fn interactive(project: &Project, progress: &Progress, options: &RunOptions)
     if options.fresh {
         system::forget_variables(&assembled)?;
     }
-    let machine = Machine { cpus: options.cpus, memory: options.memory, extra: options.qemu.clone(), ..chain.machine(&assembled)? };
+    let machine = Machine { cpus: options.cpus, extra: options.qemu.clone(), ..chain.machine(&assembled)? };
     println!("secure world's log: {}", machine.secure_log().display());
     if options.gdb {
         println!(

@@ -27,6 +27,8 @@ const FLASH_SIZE: u64 = 64 << 20;
 const FIP_OFFSET: u64 = 0x4_0000;
 /// Where the variable store lies.
 const STORE_OFFSET: u64 = 0x03f0_0000;
+/// Node of the SPMC's manifests that describes the normal world's memory, which starts at 0x40000000.
+const NORMAL_WORLD_MEMORY: &str = "/memory@40000000";
 /// Bytes of the variable store: three erase blocks.
 const STORE_SIZE: usize = 0xc_0000;
 /// TF-A reserves one page for each configuration blob.
@@ -51,6 +53,8 @@ pub struct System {
     pub partitions: Vec<Partition>,
     /// BL33: what the normal world starts with, at 0x60000000.
     pub normal_world: PathBuf,
+    /// The normal world's memory, in MiB: what the SPMC's manifest says of it is made to fit.
+    pub memory: u32,
     /// Whether a problem in a manifest is found here; a test of what the SPMC says about it turns that off.
     pub judged: bool,
 }
@@ -79,6 +83,8 @@ pub struct Assembled {
     pub dir: PathBuf,
     /// The flash image.
     pub flash: PathBuf,
+    /// The normal world's memory, in MiB.
+    pub memory: u32,
 }
 
 /// Assembles `system`; its variable store, if it has one from earlier runs, stays.
@@ -92,7 +98,7 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
         bail!("{} has {} partitions; TF-A loads {MAX_PARTITIONS} at most", system.name, system.partitions.len());
     }
     let load_table = compile_text(&dir, "tb_fw_config", &load_table(&system.partitions))?;
-    let spmc_manifest = compile_without(&dir, &system.spmc_manifest, &system.without)?;
+    let spmc_manifest = spmc_manifest(&dir, system)?;
     for (what, blob) in [("the table of packages", &load_table), ("the SPMC's manifest", &spmc_manifest)] {
         if blob.len() > CONFIG_LIMIT {
             bail!("{what} has {} bytes; TF-A has {CONFIG_LIMIT} bytes for it", blob.len());
@@ -121,7 +127,7 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
     }
     let flash = dir.join("flash.img");
     write_firmware(&flash, &tfa("bl1.bin")?, &fip::write(&images)?)?;
-    Ok(Assembled { dir, flash })
+    Ok(Assembled { dir, flash, memory: system.memory })
 }
 
 /// Memory that no partition may have: the same as the SPMC takes at boot.
@@ -193,15 +199,19 @@ fn compile(dir: &Path, name: &str, source: &Path) -> Result<Vec<u8>> {
     read(&blob)
 }
 
-/// Compiles the SPMC's manifest and takes the `vmN` nodes of the partitions in `without` out of it.
-fn compile_without(dir: &Path, source: &Path, without: &[String]) -> Result<Vec<u8>> {
-    let whole = compile(dir, "spmc", source)?;
-    if without.is_empty() {
-        return Ok(whole);
-    }
+/// Compiles the SPMC's manifest for the system: its memory, and without the `vmN` nodes of partitions that it leaves out.
+fn spmc_manifest(dir: &Path, system: &System) -> Result<Vec<u8>> {
+    let source = &system.spmc_manifest;
+    compile(dir, "spmc", source)?;
     let blob = dir.join("spmc.dtb");
+    // A page beyond the machine's memory is nobody's to share: whoever touched it would get a bus error.
+    let size = format!("{:x}", u64::from(system.memory) << 20);
+    exec::output(Command::new("fdtput").args(["-t", "x"]).arg(&blob).args([NORMAL_WORLD_MEMORY, "reg", "0", "40000000", &size]))?;
+    if system.without.is_empty() {
+        return read(&blob);
+    }
     let nodes = exec::output(Command::new("fdtget").arg("-l").arg(&blob).arg("/hypervisor"))?;
-    for name in without {
+    for name in &system.without {
         let named = |node: &&str| {
             exec::output(Command::new("fdtget").arg(&blob).arg(format!("/hypervisor/{node}")).arg("debug_name")).is_ok_and(|n| n.trim() == name)
         };
@@ -248,7 +258,7 @@ mod tests {
         OpenOptions::new().write(true).open(&flash).unwrap().write_all_at(b"v", STORE_OFFSET).unwrap();
         write_firmware(&flash, b"1", b"new").unwrap();
         assert_eq!((at(FIP_OFFSET), at(STORE_OFFSET)), (b'n', b'v'));
-        forget_variables(&Assembled { dir: dir.path().into(), flash: flash.clone() }).unwrap();
+        forget_variables(&Assembled { dir: dir.path().into(), flash: flash.clone(), memory: 1024 }).unwrap();
         assert_eq!((at(FIP_OFFSET), at(STORE_OFFSET)), (b'n', 0xff));
     }
 

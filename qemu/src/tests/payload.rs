@@ -13,7 +13,7 @@ use super::boot::{self, Expected};
 use crate::build::tfa;
 use crate::graph;
 use crate::limits;
-use crate::machine::{CPUS, Limits, Machine};
+use crate::machine::{CPUS, Limits, MEMORY, Machine};
 use crate::package::Format;
 use crate::progress::Progress;
 use crate::project::Project;
@@ -232,6 +232,7 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
             without: Vec::new(),
             partitions,
             normal_world,
+            memory: MEMORY,
             judged: one.judged,
         };
         let assembled = system::assemble(project, &system)?;

@@ -10,7 +10,7 @@ use super::{Tally, payload, refusals, shell};
 use crate::chain::{Chain, Changes};
 use crate::cli::RunOptions;
 use crate::demonstration::{BOOTS, Boot};
-use crate::machine::{CPUS, Limits, MEMORY, Machine};
+use crate::machine::{CPUS, Limits, Machine};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::system;
@@ -22,7 +22,6 @@ const SYSTEM: &str = "demonstration";
 /// How the demonstration's boots are made.
 struct Settings {
     cpus: u32,
-    memory: u32,
     profile: Profile,
     full: bool,
     changes: Changes,
@@ -35,7 +34,6 @@ struct Settings {
 pub fn demonstration(project: &Project, progress: &Progress, options: &RunOptions) -> Result<bool> {
     let settings = Settings {
         cpus: options.cpus,
-        memory: options.memory,
         profile: if options.debug { Profile::Debug } else { Profile::Release },
         full: options.full,
         changes: options.changes(),
@@ -50,7 +48,7 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
 /// # Errors
 /// When a part cannot be built, or on Ctrl-C.
 pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Result<Tally> {
-    let settings = Settings { cpus: CPUS, memory: MEMORY, profile: Profile::Release, full: false, changes: Changes::default() };
+    let settings = Settings { cpus: CPUS, profile: Profile::Release, full: false, changes: Changes::default() };
     let mut tally = payload::run(project, progress, filter)?;
     if filter.is_none_or(|f| refusals::NAME.contains(f)) {
         tally += refusals::run(project, progress)?;
@@ -80,7 +78,6 @@ fn chain_boots(project: &Project, progress: &Progress, settings: &Settings, filt
         let linux = if settings.full { one.linux_full } else { one.linux };
         let machine = Machine {
             cpus: settings.cpus,
-            memory: settings.memory,
             resets: false,
             fw_cfg: vec![item("uefi", one.uefi), item("steps", linux)],
             ..chain.machine(&assembled)?
