@@ -3,7 +3,7 @@
 //! payload what to check (fw_cfg item `opt/bulkhead/steps`).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -205,25 +205,20 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
     }
     let artifacts = graph::ensure(project, progress, vec![Box::new(tfa::Tfa)])?;
     let spmc = limits::build_spmc(project, progress, Profile::Release)?;
+    let programs = Programs::build(project, progress, &selected)?;
     for one in selected {
         println!("Boot '{}': {}", one.name, one.shows);
-        let mut crates = vec![PAYLOAD];
-        crates.extend(one.partitions.iter().map(|p| p.program));
-        let mut images = toolchain::build(project, progress, Profile::Release, &crates)?.into_iter().map(|image| image.bin);
-        let normal_world = images.next().unwrap_or_default();
-        let partitions = one
-            .partitions
-            .iter()
-            .zip(images)
-            .map(|(p, image)| Partition {
+        let mut partitions = Vec::new();
+        for p in one.partitions {
+            partitions.push(Partition {
                 name: p.name,
                 manifest: project.root.join(p.manifest),
-                image,
+                image: programs.image(&p.program)?,
                 load_address: p.load_address,
                 uuid: p.uuid,
                 format: p.format,
-            })
-            .collect();
+            });
+        }
         let system = System {
             name: one.name.to_owned(),
             tfa: artifacts.dir("tfa")?.to_path_buf(),
@@ -231,7 +226,7 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
             spmc_manifest: project.root.join(one.spmc_manifest),
             without: Vec::new(),
             partitions,
-            normal_world,
+            normal_world: programs.image(&PAYLOAD)?,
             memory: MEMORY,
             judged: one.judged,
         };
@@ -247,6 +242,27 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
         tally += announced(one.name, &text(&machine.console_log())?, &text(&machine.secure_log())?);
     }
     Ok(tally)
+}
+
+/// The programs of all boots, each compiled once.
+struct Programs(Vec<(Crate, PathBuf)>);
+
+impl Programs {
+    fn build(project: &Project, progress: &Progress, boots: &[&PayloadBoot]) -> Result<Self> {
+        let mut crates = vec![PAYLOAD];
+        for program in boots.iter().flat_map(|boot| boot.partitions).map(|p| p.program) {
+            if crates.iter().all(|c| c.binary != program.binary) {
+                crates.push(program);
+            }
+        }
+        let images = toolchain::build(project, progress, Profile::Release, &crates)?;
+        Ok(Self(crates.into_iter().zip(images.into_iter().map(|image| image.bin)).collect()))
+    }
+
+    fn image(&self, program: &Crate) -> Result<PathBuf> {
+        let found = self.0.iter().find(|(one, _)| one.binary == program.binary);
+        found.map(|(_, image)| image.clone()).with_context(|| format!("{} was not built", program.binary))
+    }
 }
 
 fn text(path: &Path) -> Result<String> {
