@@ -121,12 +121,13 @@ fn read_partition(vm: &VmNode, place: usize) -> Result<Found<'_>, BootError> {
     Ok(Found { vm, package, place })
 }
 
-/// Memory that no partition may have.
-fn reserved() -> [Reserved; 2] {
+/// What no partition may have.
+fn reserved() -> [Reserved; 3] {
     let range = |r: core::ops::Range<u64>| AddressRange::new(r.start, r.end - r.start).unwrap_or_default();
     [
         Reserved { name: "TF-A's memory", range: range(platform::TRUSTED_FIRMWARE) },
         Reserved { name: "Bulkhead's memory", range: range(platform::OWN_RAM) },
+        Reserved { name: "the interrupt controller", range: range(platform::GICD_BASE as u64..platform::GICD_BASE as u64 + platform::GIC_SIZE) },
     ]
 }
 

@@ -8,6 +8,8 @@ use core::fmt::{self, Write};
 use spin::Mutex;
 
 const FLAG_TRANSMIT_FULL: u32 = 1 << 5;
+/// Looks at a full transmitter before a character is given up: a partition that has the UART as a device may have turned it off.
+const PATIENCE: u32 = 50_000;
 
 struct Uart;
 
@@ -20,8 +22,9 @@ impl Uart {
         // SAFETY: the platform has a PL011 at UART_BASE, mapped as device memory (or the MMU is off); the lock around
         // UART makes this core its only user within the SPMC.
         unsafe {
-            while flags.read_volatile() & FLAG_TRANSMIT_FULL != 0 {}
-            data.write_volatile(u32::from(byte));
+            if (0..PATIENCE).any(|_| flags.read_volatile() & FLAG_TRANSMIT_FULL == 0) {
+                data.write_volatile(u32::from(byte));
+            }
         }
     }
 }

@@ -49,11 +49,11 @@ mod hcr {
 
 /// SVC_EL0 of HFGITR_EL2: calls of S-EL0 arrive at S-EL2 at once.
 const TRAP_SVC_EL0: u64 = 1 << 52;
-/// SCXTNUM_EL1 and SCXTNUM_EL0 of HFGRTR_EL2 and HFGWTR_EL2. The bits of TPIDR2_EL0, SMPRI_EL1 and of later
+/// ICC_IGRPENn_EL1, SCXTNUM_EL1 and SCXTNUM_EL0 of HFGRTR_EL2 and HFGWTR_EL2. The bits of TPIDR2_EL0, SMPRI_EL1 and of later
 /// extensions trap while they are 0.
-const TRAP_SCXTNUM: u64 = 1 << 30 | 1 << 31;
-/// MDCR_EL2: debug, PMU and trace registers trap.
-const TRAP_DEBUG: u64 = 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 19;
+const TRAP_REGISTERS: u64 = 1 << 23 | 1 << 30 | 1 << 31;
+/// MDCR_EL2: debug, PMU, profiling and trace registers trap.
+const TRAP_DEBUG: u64 = 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 19;
 /// CNTHCTL_EL2: EL1 and EL0 read the physical counter; its timer traps.
 const PHYSICAL_COUNTER: u64 = 1;
 /// PSTATE at entry: EL1 with its own stack pointer, everything masked; EL0.
@@ -83,8 +83,10 @@ pub struct Cpu {
     el1: Holder,
     simd: Holder,
     world: El1,
-    /// The priority mask to go back to, while the normal world's interrupts are held back.
-    held_back: Option<u64>,
+    /// The normal world's priority mask, since it lost the core.
+    world_mask: u64,
+    /// The normal world's interrupts are held back.
+    held_back: bool,
     time_limit_reached: bool,
 }
 
@@ -92,8 +94,8 @@ impl Cpu {
     /// Sets this core's traps and interrupt interface up; the MMU is on.
     pub fn start(core: usize) -> Self {
         sysreg::hcrx_el2::write(0);
-        sysreg::hfgrtr_el2::write(TRAP_SCXTNUM);
-        sysreg::hfgwtr_el2::write(TRAP_SCXTNUM);
+        sysreg::hfgrtr_el2::write(TRAP_REGISTERS);
+        sysreg::hfgwtr_el2::write(TRAP_REGISTERS);
         sysreg::hfgitr_el2::write(0);
         sysreg::hdfgrtr_el2::write(0);
         sysreg::hdfgwtr_el2::write(0);
@@ -113,7 +115,7 @@ impl Cpu {
         sysreg::vstcr_el2::write(control & 0x8000_c0ff);
         isb();
         gic::start_core(core);
-        Self { core, el1: Holder::NormalWorld, simd: Holder::NormalWorld, world: El1::ZERO, held_back: None, time_limit_reached: false }
+        Self { core, el1: Holder::NormalWorld, simd: Holder::NormalWorld, world: El1::ZERO, world_mask: gic::priority_mask(), held_back: false, time_limit_reached: false }
     }
 
     /// Brings a vCPU's EL1 registers, tables and traps onto this core.
@@ -138,11 +140,28 @@ impl Cpu {
 
     fn save_el1(&mut self) {
         match self.el1 {
-            Holder::NormalWorld => self.world.save(),
-            Holder::Vcpu(vcpu) => context(vcpu).el1.save(),
+            Holder::NormalWorld => {
+                self.world.save();
+                if !self.held_back {
+                    self.world_mask = gic::priority_mask();
+                }
+            }
+            Holder::Vcpu(vcpu) => {
+                context(vcpu).el1.save();
+                self.take_interface_back();
+            }
             Holder::Nobody => {}
         }
         self.el1 = Holder::Nobody;
+    }
+
+    /// Undoes what a partition may have done to the interrupt interface.
+    fn take_interface_back(&self) {
+        gic::take_interface_back();
+        let mask = if self.held_back { gic::holding_back(self.world_mask) } else { self.world_mask };
+        if gic::priority_mask() != mask {
+            gic::set_priority_mask(mask);
+        }
     }
 
     fn save_simd(&mut self) {
@@ -190,6 +209,10 @@ impl Machine for Cpu {
                 RawExit::Irq => Exit::SecureInterrupt,
                 RawExit::Fiq => Exit::NormalWorldInterrupt,
                 RawExit::SError => Self::fault(vcpu, FaultKind::SystemError),
+                RawExit::Synchronous if exit::unmapped_page(context(vcpu)).is_some_and(|(page, secure)| stage2::is_mapped(vcpu.partition, page, secure)) => {
+                    // Another core was just changing the tables: nothing is wrong with the access.
+                    continue;
+                }
                 RawExit::Synchronous => match exit::decode(context(vcpu), system::is_s_el0(vcpu.partition)) {
                     exit::Decoded::Exit(exit) => exit,
                     exit::Decoded::Emulated => continue,
@@ -265,11 +288,14 @@ impl Machine for Cpu {
     }
 
     fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool {
-        let before = self.held_back.is_some();
+        let before = core::mem::replace(&mut self.held_back, mask);
         if mask && !before {
-            self.held_back = Some(gic::hold_back_normal_world());
-        } else if !mask && let Some(old) = self.held_back.take() {
-            gic::restore_priority_mask(old);
+            if self.el1 == Holder::NormalWorld {
+                self.world_mask = gic::priority_mask();
+            }
+            gic::set_priority_mask(gic::holding_back(self.world_mask));
+        } else if !mask && before {
+            gic::set_priority_mask(self.world_mask);
         }
         before
     }
@@ -332,7 +358,9 @@ impl Machine for Cpu {
     }
 
     fn permissions(&mut self, partition: u8, page: u64) -> Option<Permissions> {
-        stage2::holding(partition, page).filter(|h| h.secure && h.state == PageState::Owned).map(|h| h.permissions)
+        let own = |h: &Holding| h.secure && h.state == PageState::Owned && h.memory_type == MemoryType::Normal;
+        // What the manifest gives beside the partition's own memory, it gives with the access that it says.
+        system::is_memory_of(partition, page).then(|| stage2::holding(partition, page)).flatten().filter(own).map(|h| h.permissions)
     }
 
     fn set_permissions(&mut self, partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {

@@ -48,9 +48,13 @@ _secondary_start:
     // platform the index is affinity 0.
     mrs     x20, mpidr_el1
     and     x20, x20, #0xff
+    // A core that there is no stack for.
+    cmp     x20, #8
+    b.hs    1f
     bl      core_setup
     bl      secondary_main
-    b       .
+1:  wfi
+    b       1b
 
 // x20: core index. Sets vectors, TPIDR_EL2 and the stack.
 core_setup:

@@ -12,6 +12,8 @@ const CLASS_SVC: u64 = 0x15;
 const CLASS_HVC: u64 = 0x16;
 const CLASS_SMC: u64 = 0x17;
 const CLASS_SYSTEM_REGISTER: u64 = 0x18;
+const CLASS_INSTRUCTION_ABORT: u64 = 0x20;
+const CLASS_DATA_ABORT: u64 = 0x24;
 const IMMEDIATE: u64 = 0xffff;
 
 /// What to do about an exception.
@@ -66,6 +68,14 @@ fn forwarded(context: &mut VcpuContext) -> Decoded {
 
 fn fault(pc: u64, esr: u64, address: Option<u64>) -> Decoded {
     Decoded::Exit(Exit::Fault(Fault { kind: FaultKind::Exception, pc, esr, address }))
+}
+
+/// The page of a stage 2 translation fault, and whether it is in the secure address space.
+pub fn unmapped_page(context: &VcpuContext) -> Option<(u64, bool)> {
+    let syndrome = Syndrome(context.esr);
+    // From a lower exception level; translation fault at level 0 to 3.
+    let fault = matches!(syndrome.class(), CLASS_INSTRUCTION_ABORT | CLASS_DATA_ABORT) && syndrome.0 & 0x3c == 4;
+    fault.then_some(((context.hpfar & 0xff_ffff_fff0) << 8, context.hpfar >> 63 == 0))
 }
 
 /// The intermediate physical address of a stage 2 fault.

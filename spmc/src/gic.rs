@@ -29,6 +29,11 @@ mod register {
 const ENABLE_SECURE_GROUP_1: u32 = 1 << 2;
 /// EOImode of ICC_CTLR_EL1.
 const SPLIT_DEACTIVATION: u64 = 1 << 1;
+/// CBPR of ICC_CTLR_EL1.
+const COMMON_BINARY_POINT: u64 = 1 << 0;
+/// TC, TALL0, TALL1 and TDIR of ICH_HCR_EL2: the virtual interface is not used and holds the normal world's state, so that
+/// EL1's accesses to it trap.
+const TRAP_INTERFACE: u64 = 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14;
 /// Priority of partitions' interrupts and of the timer: above all that the normal world can set (0x80 and on).
 const PRIORITY: u32 = 0x60;
 /// Priority mask that holds back the normal world's interrupts.
@@ -51,12 +56,11 @@ pub fn start() {
 
 /// On each core, whenever it comes up.
 pub fn start_core(core: usize) {
-    // SRE, and no bypass of the interface.
-    sysreg::icc_sre_el2::write(0xf);
+    // SRE, and no bypass of the interface; EL1's access to its own SRE register traps.
+    sysreg::icc_sre_el2::write(0x7);
     isb();
-    sysreg::icc_ctlr_el1::write(sysreg::icc_ctlr_el1::read() | SPLIT_DEACTIVATION);
-    sysreg::icc_igrpen1_el1::write(1);
-    sysreg::ich_hcr_el2::write(0);
+    take_interface_back();
+    sysreg::ich_hcr_el2::write(TRAP_INTERFACE);
     isb();
     // The schedule receiver interrupt is the normal world's: group 1 non-secure.
     let _guard = CONFIGURATION.lock();
@@ -142,15 +146,37 @@ pub fn deactivate(core: usize, interrupt: u32) {
     write32(frame(core, interrupt) + register::ACTIVE_CLEAR + word(interrupt), 1 << (interrupt % 32));
 }
 
-/// Holds back the normal world's interrupts; returns the priority mask that was there, for [`restore_priority_mask`].
-pub fn hold_back_normal_world() -> u64 {
-    let before = sysreg::icc_pmr_el1::read();
-    restore_priority_mask(before.min(MASK_NORMAL_WORLD));
-    before
+/// This core's interface as Bulkhead has it, whatever a partition did to it.
+///
+/// By the architecture a partition at S-EL1 reaches only the virtual interface, whose registers trap. QEMU judges that by the
+/// rules from before Secure EL2, too, and lets S-EL1 at the physical one. The priority mask is the caller's to restore.
+pub fn take_interface_back() {
+    let control = sysreg::icc_ctlr_el1::read();
+    if control & (SPLIT_DEACTIVATION | COMMON_BINARY_POINT) != SPLIT_DEACTIVATION {
+        sysreg::icc_ctlr_el1::write(control & !COMMON_BINARY_POINT | SPLIT_DEACTIVATION);
+    }
+    if sysreg::icc_igrpen1_el1::read() & 1 == 0 {
+        sysreg::icc_igrpen1_el1::write(1);
+    }
+    // Bulkhead drops a priority as soon as it has acknowledged it: what is active here was acknowledged by somebody else.
+    if sysreg::icc_ap1r0_el1::read() != 0 {
+        sysreg::icc_ap1r0_el1::write(0);
+    }
+    isb();
+}
+
+/// The priority mask.
+pub fn priority_mask() -> u64 {
+    sysreg::icc_pmr_el1::read()
+}
+
+/// The priority mask that holds back the normal world's interrupts, where it has set `mask`.
+pub fn holding_back(mask: u64) -> u64 {
+    mask.min(MASK_NORMAL_WORLD)
 }
 
 /// Sets the priority mask.
-pub fn restore_priority_mask(mask: u64) {
+pub fn set_priority_mask(mask: u64) {
     sysreg::icc_pmr_el1::write(mask);
     isb();
 }

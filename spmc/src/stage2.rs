@@ -137,6 +137,18 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
+/// Whether a partition's tables map a page now. While they are changed, entries that stay what they are vanish for a moment
+/// (break-before-make), and its vCPUs on other cores may fault on them.
+pub fn is_mapped(partition: u8, page: u64, secure: bool) -> bool {
+    let mut space = space(partition).lock();
+    let space = &mut *space;
+    let Some(roots) = space.roots else { return false };
+    let mut pool = POOL.lock();
+    let tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
+    let root = if secure { roots.secure } else { roots.non_secure };
+    root.walk(&tables, page).is_some_and(|leaf| leaf.attributes & VALID != 0)
+}
+
 /// The roots of a partition, for entering it.
 pub fn roots(partition: u8) -> Option<Roots> {
     space(partition).lock().roots

@@ -62,6 +62,11 @@ pub fn is_s_el0(partition: u8) -> bool {
     SPMC.partition(partition).is_some_and(|(_, config)| config.s_el0)
 }
 
+/// Whether a page lies in the memory that the SPMC manifest gives a partition.
+pub fn is_memory_of(partition: u8, page: u64) -> bool {
+    facts(partition).is_some_and(|facts| holds(&facts.memory, page, 1))
+}
+
 /// Whether a page is RAM that the normal world may share.
 pub fn is_normal_world_ram(page: u64) -> bool {
     FACTS.get().is_some_and(|facts| facts.normal_world.iter().any(|range| holds(range, page, 1)))

@@ -61,12 +61,23 @@ pub struct Tables<'a> {
     invalidate: fn(u16),
     /// What `invalidate` is told: the VMID.
     vmid: u16,
+    /// Something was written.
+    dirty: bool,
 }
 
 impl<'a> Tables<'a> {
     /// Access for the user who has `used` pages, may have `limit`, and runs with `vmid`.
     pub fn new(pool: &'a mut Pool, used: &'a mut u16, limit: u16, invalidate: fn(u16), vmid: u16) -> Self {
-        Self { pool, used, limit, invalidate, vmid }
+        Self { pool, used, limit, invalidate, vmid, dirty: false }
+    }
+}
+
+impl Drop for Tables<'_> {
+    /// What was written is seen by the walks of every core before anybody relies on it.
+    fn drop(&mut self) {
+        if self.dirty {
+            crate::sysreg::dsb_ish();
+        }
     }
 }
 
@@ -84,6 +95,7 @@ impl TableMemory for Tables<'_> {
     }
 
     fn write(&mut self, table: u64, index: usize, descriptor: u64) {
+        self.dirty = true;
         // SAFETY: as in `read`. Hardware walks see a whole 64-bit store or none of it.
         unsafe { entry(table, index).write_volatile(descriptor) };
     }

@@ -1,6 +1,6 @@
 //! System registers whose accesses trap: what partitions may see of them.
 //!
-//! Debug, PMU, trace, LORegion and error record registers read as zero and ignore writes: a partition finds nothing there,
+//! Debug, PMU, profiling, trace, interrupt interface, LORegion and error record registers read as zero and ignore writes: a partition finds nothing there,
 //! and nothing there needs switching. The physical timer keeps its values and never fires (partitions have the virtual one).
 
 use crate::context::VcpuContext;
@@ -29,6 +29,8 @@ impl Access {
 /// CNTP_CTL_EL0: enable, mask, condition met.
 const TIMER_WRITABLE: u64 = 3;
 const TIMER_MET: u64 = 4;
+/// What the acknowledge registers answer where nothing is pending.
+const NO_INTERRUPT: u64 = 1023;
 
 /// Carries out a trapped access; `false` for a register that partitions do not have.
 pub fn emulate(context: &mut VcpuContext) -> bool {
@@ -57,8 +59,14 @@ pub fn emulate(context: &mut VcpuContext) -> bool {
             context.cntp_cval
         }
         (3, 0, 0, register @ 1..=7, n) if access.is_read() => features::shown(register, n),
-        // Debug and trace (op0 = 2); PMU; ACTLR_EL1; TRFCR_EL1; error records; LORegions; SCXTNUM_EL1 and _EL0; TPIDR2_EL0.
+        // IAR0, HPPIR0, IAR1, HPPIR1: nothing is pending.
+        (3, 0, 12, 8 | 12, 0 | 2) => NO_INTERRUPT,
+        // The rest of the interrupt interface, but the registers that send interrupts: that a partition cannot must not look
+        // as if it could.
+        (3, 0, 4, 6, 0) | (3, 0, 12, 8..=10 | 12, _) | (3, 0, 12, 11, 1 | 3) => 0,
+        // Debug and trace (op0 = 2); profiling; PMU; ACTLR_EL1; TRFCR_EL1; error records; LORegions; SCXTNUM_EL1 and _EL0; TPIDR2_EL0.
         (2, ..)
+        | (3, 0, 9, 9..=10, _)
         | (3, 0 | 3, 9, 12..=14, _)
         | (3, 3, 14, 8..=15, _)
         | (3, 0, 1, 0, 1)

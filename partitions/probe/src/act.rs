@@ -102,6 +102,12 @@ pub fn act(request: &Request) -> Regs {
             request.response(&[1])
         }
         Command::Interrupts => request.response(&[interrupt::taken()]),
+        Command::SilenceInterrupts => {
+            if level() == Level::SEl1 {
+                interrupt::silence();
+            }
+            request.response(&[1])
+        }
         Command::Permissions => request.response(&crate::permissions::results()),
         Command::Places => {
             let first_code = act as *const () as u64;

@@ -3,13 +3,14 @@
 use super::checks;
 use crate::check::Outcome;
 use crate::probes::{ask, serves};
-use crate::{cores, ensure, pass};
+use crate::{cores, ensure, gic, pass};
 use bulkhead_testkit::spin::delay;
 use bulkhead_testkit::{Command, PROBE_EL1};
 
 checks! { "interrupts":
     secure_interrupt_reaches_its_partition_while_it_runs,
     secure_interrupt_reaches_its_partition_from_the_normal_world,
+    partition_does_not_silence_the_interrupts_of_others,
 }
 
 fn secure_interrupt_reaches_its_partition_while_it_runs() -> Outcome {
@@ -59,4 +60,16 @@ fn secure_interrupt_reaches_its_partition_from_the_normal_world() -> Outcome {
     ensure!(more, "taken {before:?} times before, {after:?} times after; by core 0 {here} times");
     serves(&PROBE_EL1)?;
     pass!("core 1 was in the normal world")
+}
+
+fn partition_does_not_silence_the_interrupts_of_others() -> Outcome {
+    ask(&PROBE_EL1, Command::SilenceInterrupts, &[])?;
+    let before = gic::timer_interrupts();
+    gic::start_timer(500);
+    delay(50);
+    gic::stop_timer();
+    let taken = gic::timer_interrupts() - before;
+    ensure!(taken > 0, "the normal world's timer is silent");
+    secure_interrupt_reaches_its_partition_while_it_runs()?;
+    pass!("{taken} of the normal world's timer")
 }
