@@ -372,6 +372,7 @@ impl Machine for Cpu {
     }
 
     fn quiesce(&mut self, partition: u8) {
+        stage2::cut_off(partition);
         if let Some((_, config)) = SPMC.partition(partition).map(|(p, c)| (p, c)) {
             for interrupt in &config.interrupts {
                 gic::enable(self.core, *interrupt, false);

@@ -149,6 +149,22 @@ pub fn is_mapped(partition: u8, page: u64, secure: bool) -> bool {
     root.walk(&tables, page).is_some_and(|leaf| leaf.attributes & VALID != 0)
 }
 
+/// Takes everything from a partition that has failed, so that its vCPUs on other cores stop at their next instruction. The
+/// tables below the roots stay with it: it never gives any back.
+pub fn cut_off(partition: u8) {
+    let mut space = space(partition).lock();
+    let space = &mut *space;
+    let Some(roots) = space.roots else { return };
+    let mut pool = POOL.lock();
+    let mut tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
+    for root in [roots.secure, roots.non_secure] {
+        for index in 0..512 {
+            tables.write(root.0, index, 0);
+        }
+    }
+    tables.invalidate();
+}
+
 /// The roots of a partition, for entering it.
 pub fn roots(partition: u8) -> Option<Roots> {
     space(partition).lock().roots

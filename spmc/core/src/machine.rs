@@ -123,7 +123,8 @@ pub trait Machine: memory::PageTables {
     /// Prints what a partition did wrong: partition, vCPU, place, syndrome in words, and whose memory it touched.
     fn report_fault(&mut self, vcpu: VcpuId, fault: &Fault);
 
-    /// Takes away a failed partition's access to interrupts and devices, so that nothing of it goes on.
+    /// Takes away a failed partition's access to memory, interrupts and devices, so that nothing of it goes on, also on other
+    /// cores. What it has by the page tables need not be found there any more.
     fn quiesce(&mut self, partition: u8);
 
     /// Prints one line for a partition (`None`: the SPMC itself). The text has no line end.
