@@ -247,6 +247,7 @@ fn initramfs(job: &Job<'_>) -> Result<Vec<u8>> {
     for mount_point in ["dev", "proc", "root", "sys", "tmp", "var", "etc"] {
         archive.dir(mount_point);
     }
+    archive.link("etc/profile", "/bulkhead/profile");
     archive.tree("", &job.artifact("linux-userland")?.join("root"))?;
     archive.tree("usr/lib/modules", &job.artifact("linux-kernel")?.join("modules"))?;
     archive.tree("bulkhead", &job.repo(GUEST))?;
