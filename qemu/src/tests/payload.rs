@@ -133,6 +133,17 @@ const BOOTS: &[PayloadBoot] = &[
         judged: true,
     },
     PayloadBoot {
+        name: "one-core",
+        shows: "a machine with one core",
+        spmc_manifest: "manifests/tests/spmc.dts",
+        partitions: FOUR,
+        steps: "discovery buffers memory partition-calls",
+        expects: &["memory.partitions_share_with_each_other"],
+        secure: &["all partitions are up"],
+        cpus: 1,
+        judged: true,
+    },
+    PayloadBoot {
         name: "managed-exit",
         shows: "partitions that are asked for a managed exit, or whose requests interrupts wait for",
         spmc_manifest: "manifests/tests/spmc-limits.dts",
