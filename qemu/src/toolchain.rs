@@ -42,7 +42,7 @@ pub enum Toolchain {
 pub enum Profile {
     /// Optimised; what is shipped.
     Release,
-    /// With debug assertions and little optimisation.
+    /// With debug assertions and full symbols.
     Debug,
 }
 
@@ -50,7 +50,7 @@ impl Profile {
     fn directory(self) -> &'static str {
         match self {
             Self::Release => "release",
-            Self::Debug => "debug",
+            Self::Debug => "checked",
         }
     }
 }
@@ -106,9 +106,7 @@ impl Toolchain {
         }
         command.current_dir(&project.root).args(["build", "--quiet", "--target", target]);
         command.arg("--target-dir").arg(target_dir);
-        if profile == Profile::Release {
-            command.arg("--release");
-        }
+        command.args(["--profile", profile.directory()]);
         if self == Self::Debian {
             let path = std::env::var("PATH").unwrap_or_default();
             command.env("PATH", format!("/usr/bin:{path}")).env_remove("RUSTUP_TOOLCHAIN");
