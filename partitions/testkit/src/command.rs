@@ -84,7 +84,7 @@ commands! {
     /// (endpoint): sends a request back to whoever is blocked on this one; answers the status.
     CallBack = 0x118,
     /// Does to the interrupt interface what would silence it, as far as that goes: masks every priority, turns secure interrupts
-    /// off, acknowledges one for nobody (S-EL1 only).
+    /// off, acknowledges what is pending for nobody (S-EL1 only).
     SilenceInterrupts = 0x11c,
 }
 

@@ -66,10 +66,15 @@ fn partition_does_not_silence_the_interrupts_of_others() -> Outcome {
     ask(&PROBE_EL1, Command::SilenceInterrupts, &[])?;
     let before = gic::timer_interrupts();
     gic::start_timer(500);
-    delay(50);
+    // As long as it takes on a busy machine.
+    for _ in 0..300 {
+        if gic::timer_interrupts() > before {
+            break;
+        }
+        delay(10);
+    }
     gic::stop_timer();
-    let taken = gic::timer_interrupts() - before;
-    ensure!(taken > 0, "the normal world's timer is silent");
+    ensure!(gic::timer_interrupts() > before, "the normal world's timer is silent");
     secure_interrupt_reaches_its_partition_while_it_runs()?;
-    pass!("{taken} of the normal world's timer")
+    pass!("neither the normal world's timer nor a secure interrupt")
 }
