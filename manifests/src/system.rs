@@ -16,7 +16,7 @@
 
 use crate::error::{Expected, Found, ManifestError, Name, NodePath, Subject};
 use crate::package::Package;
-use crate::partition::{DeviceRegion, MemoryRegion, PartitionManifest, RegionBase};
+use crate::partition::{DeviceRegion, InterruptKind, MemoryRegion, PartitionManifest, RegionBase};
 use crate::range::AddressRange;
 use crate::spmc::{MemoryKind, SpmcManifest, VmNode};
 
@@ -34,6 +34,8 @@ pub struct Reserved {
 pub struct Platform<'a> {
     /// TF-A's memory, the SPMC's, and whatever else is taken (the GIC's registers, say).
     pub reserved: &'a [Reserved],
+    /// Interrupts that no partition may have, each with what is expected instead.
+    pub interrupts: &'a [(u32, &'static str)],
     /// Cores; 0 where that is not known (then those of the SPMC manifest's `cpus` node count, if it has one).
     pub cores: u16,
 }
@@ -242,6 +244,13 @@ impl<'a> Check<'a> {
     fn interrupts(&self) -> Result<(), ManifestError> {
         for interrupt in &self.it.manifest.interrupts {
             let path = self.device_path(interrupt.device);
+            let refuse = |text| Err(self.error(path, "interrupts", Found::Number(interrupt.id.into()), Expected::Text(text)));
+            if interrupt.kind == InterruptKind::Sgi {
+                return refuse("a PPI or an SPI: no device raises an SGI, and the normal world's cores send them to each other");
+            }
+            if let Some((_, expected)) = self.platform.interrupts.iter().find(|(id, _)| *id == interrupt.id) {
+                return refuse(expected);
+            }
             for other in self.accepted {
                 if let Some(theirs) = other.manifest.interrupts.iter().find(|theirs| theirs.id == interrupt.id) {
                     let expected = Expected::UniqueAmong(other.vm.subject(), device_name(other.manifest, theirs.device));

@@ -44,7 +44,7 @@ impl System {
             packages: &[PackageFile { load_address: 0x0e60_0000, bytes: &optee }, PackageFile { load_address: self.stmm_at, bytes: &stmm }],
         };
         let mut problems = Vec::new();
-        lint(&files, &Platform { reserved: &reserved, cores: self.cores }, &mut |error| problems.push(error.to_string()));
+        lint(&files, &Platform { reserved: &reserved, interrupts: &[(26, "not the timer of the normal world's EL2")], cores: self.cores }, &mut |error| problems.push(error.to_string()));
         problems
     }
 }
@@ -121,6 +121,10 @@ unfit! {
         "partition vm2 (stmm): /device-regions/variable-store: base-address = 0x9040000..=0x9040fff: expected no overlap with partition vm1 (op-tee): secure-uart, 0x9040000..=0x9040fff, as one of the two is exclusive";
     interrupt_of_another_partition: stmm "exclusive-access;" => "exclusive-access; interrupts = <40 0xb01>;";
         "partition vm2 (stmm): /device-regions/variable-store: interrupts = 40: expected one that partition vm1 (op-tee): secure-uart does not have";
+    interrupt_that_cores_send_to_each_other: optee "interrupts = <40 0xb01>;" => "interrupts = <8 0x101>;";
+        "partition vm1 (op-tee): /device-regions/secure-uart: interrupts = 8: expected a PPI or an SPI: no device raises an SGI, and the normal world's cores send them to each other";
+    interrupt_of_the_platform: optee "interrupts = <40 0xb01>;" => "interrupts = <26 0x501>;";
+        "partition vm1 (op-tee): /device-regions/secure-uart: interrupts = 26: expected not the timer of the normal world's EL2";
     target_that_is_no_core: optee "interrupts = <40 0xb01>;" => "interrupts = <40 0xb01>; interrupts-target = <40 0 9>;";
         "partition vm1 (op-tee): /device-regions/secure-uart: interrupts-target = 0x9: expected the MPIDR of a core in the SPMC manifest's cpus node";
     stream_of_another_partition: optee "interrupts = <40 0xb01>;" => "interrupts = <40 0xb01>; smmu-id = <0>; stream-ids = <5 6>;",

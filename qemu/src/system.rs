@@ -131,11 +131,20 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
 }
 
 /// Memory that no partition may have: the same as the SPMC takes at boot.
-const RESERVED: [Reserved; 2] =
-    [Reserved { name: "TF-A's memory", range: mib(0x0e00_0000) }, Reserved { name: "Bulkhead's memory", range: mib(0x0e10_0000) }];
+const RESERVED: [Reserved; 3] = [
+    Reserved { name: "TF-A's memory", range: mib(0x0e00_0000, 1) },
+    Reserved { name: "Bulkhead's memory", range: mib(0x0e10_0000, 1) },
+    Reserved { name: "the interrupt controller", range: mib(0x0800_0000, 16) },
+];
 
-const fn mib(base: u64) -> AddressRange {
-    match AddressRange::new(base, 1 << 20) {
+/// Private interrupts that no partition may have: as in spmc/src/platform.rs, which refuses them with the reason for each.
+const INTERRUPTS: [(u32, &str); 7] = {
+    let ours = "none of the CPU's own, which Bulkhead and the normal world have";
+    [(20, ours), (23, ours), (25, ours), (26, ours), (27, ours), (28, ours), (30, ours)]
+};
+
+const fn mib(base: u64, count: u64) -> AddressRange {
+    match AddressRange::new(base, count << 20) {
         Some(range) => range,
         None => panic!("it does not wrap"),
     }
@@ -147,7 +156,7 @@ fn judge(spmc: &[u8], load_table: &[u8], packages: &[(&Partition, Vec<u8>)]) -> 
         packages.iter().map(|(p, bytes)| PackageFile { load_address: p.load_address.into(), bytes }).collect();
     let mut problems = Vec::new();
     let files = SystemFiles { spmc, load_table, packages: &packages };
-    lint(&files, &Platform { reserved: &RESERVED, cores: 0 }, &mut |problem| problems.push(problem.to_string()));
+    lint(&files, &Platform { reserved: &RESERVED, interrupts: &INTERRUPTS, cores: 0 }, &mut |problem| problems.push(problem.to_string()));
     if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n")) }
 }
 

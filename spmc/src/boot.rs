@@ -71,7 +71,7 @@ pub fn load(manifest_address: u64) -> Result<(), BootError> {
     MANIFEST.lock().parse_into(physical::firmware_data(manifest_address, MAX_MANIFEST))?;
     let manifest = MANIFEST.lock();
     // Before anything that it names is mapped: that might be Bulkhead itself.
-    check_spmc(&manifest, &Platform { reserved: &reserved(), cores: 0 })?;
+    check_spmc(&manifest, &Platform { reserved: &reserved(), interrupts: &platform::RESERVED_INTERRUPTS, cores: 0 })?;
     let mut normal_world = ArrayVec::new();
     for memory in manifest.memory.iter().filter(|m| m.kind == MemoryKind::NonSecure) {
         let range = memory.range;
@@ -135,7 +135,7 @@ fn reserved() -> [Reserved; 3] {
 #[inline(never)]
 fn check(manifest: &bulkhead_manifests::SpmcManifest, found: &mut ArrayVec<Found<'_>, MAX_PARTITIONS>) -> Result<(), BootError> {
     let reserved = reserved();
-    let platform = Platform { reserved: &reserved, cores: 0 };
+    let platform = Platform { reserved: &reserved, interrupts: &platform::RESERVED_INTERRUPTS, cores: 0 };
     loop {
         let guards: ArrayVec<_, MAX_PARTITIONS> = found.iter().map(|one| MANIFESTS[one.place].lock()).collect();
         let loaded: ArrayVec<LoadedPartition<'_>, MAX_PARTITIONS> =

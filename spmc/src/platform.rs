@@ -16,3 +16,13 @@ pub const SECURE_EL2_TIMER: u32 = 20;
 pub const TRUSTED_FIRMWARE: core::ops::Range<u64> = 0x0E00_0000..0x0E10_0000;
 /// What Bulkhead occupies.
 pub const OWN_RAM: core::ops::Range<u64> = 0x0E10_0000..0x0E20_0000;
+/// Private interrupts that no partition may have: the CPU's own, for Bulkhead and the normal world.
+pub const RESERVED_INTERRUPTS: [(u32, &str); 7] = [
+    (SECURE_EL2_TIMER, "not Bulkhead's own timer"),
+    (23, "not the PMU, which the normal world has"),
+    (25, "not the interrupt controller's own, which the normal world's EL2 has"),
+    (26, "not the timer of the normal world's EL2"),
+    (27, "not the virtual timer, which the normal world has"),
+    (28, "not the virtual timer of the normal world's EL2"),
+    (30, "not the timer of the normal world's EL1"),
+];

@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     let (spmc, rest) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes([a, b]))));
     let (load_table, package) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes([c, d]))));
     let packages = [0x0e60_0000, 0x0e20_0000].map(|load_address| PackageFile { load_address, bytes: package });
-    lint(&SystemFiles { spmc, load_table, packages: &packages }, &Platform { reserved: &[], cores: 0 }, &mut |error| {
+    lint(&SystemFiles { spmc, load_table, packages: &packages }, &Platform { reserved: &[], interrupts: &[], cores: 0 }, &mut |error| {
         let _ = error.to_string();
     });
 });

@@ -21,7 +21,6 @@ mod discovery;
 mod fake;
 pub mod fault;
 pub mod hob;
-mod indirect;
 mod interrupts;
 mod lifecycle;
 pub mod machine;

@@ -5,7 +5,6 @@ mod chains;
 mod cores;
 mod discovery;
 mod hostile;
-mod indirect;
 mod interrupts;
 mod lifecycle;
 mod messages;
