@@ -65,6 +65,7 @@ impl Spmc {
             function::RXTX_MAP_32 | function::RXTX_MAP_64 => self.rxtx_map(machine, call),
             function::RXTX_UNMAP => self.rxtx_unmap(call),
             function::RX_RELEASE => self.rx_release(call),
+            function::MSG_SEND2 => self.message_send(machine, call),
             function::RX_ACQUIRE => self.rx_acquire(call),
             function::MEM_SHARE_32 | function::MEM_SHARE_64 | function::MEM_LEND_32 | function::MEM_LEND_64
             | function::MEM_DONATE_32 | function::MEM_DONATE_64 => self.memory_send(machine, call),

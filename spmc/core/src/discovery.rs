@@ -88,7 +88,8 @@ impl Spmc {
             function::MEM_PERM_GET_32 | function::MEM_PERM_GET_64 | function::MEM_PERM_SET_32 | function::MEM_PERM_SET_64 => s_el0,
             function::CONSOLE_LOG_32 | function::CONSOLE_LOG_64 => secure,
             function::SECONDARY_EP_REGISTER_32 | function::SECONDARY_EP_REGISTER_64 => secure && multiprocessor,
-            function::SPM_ID_GET | function::NOTIFICATION_BIND | function::NOTIFICATION_UNBIND | function::NOTIFICATION_SET | function::NOTIFICATION_GET => v1_1,
+            function::SPM_ID_GET | function::NOTIFICATION_BIND | function::NOTIFICATION_UNBIND | function::NOTIFICATION_SET | function::NOTIFICATION_GET
+            | function::MSG_SEND2 => v1_1,
             function::NOTIFICATION_BITMAP_CREATE | function::NOTIFICATION_BITMAP_DESTROY | function::NOTIFICATION_INFO_GET_32
             | function::NOTIFICATION_INFO_GET_64 | function::RX_ACQUIRE => v1_1 && !secure,
             function::PARTITION_INFO_GET_REGS => v1_1,

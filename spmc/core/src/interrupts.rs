@@ -25,6 +25,8 @@ mod paravirtual {
     pub const GET: u32 = 0xff04;
     pub const DEACTIVATE: u32 = 0xff08;
     pub const RECONFIGURE: u32 = 0xff09;
+    /// ENABLE: raises the FIQ line.
+    pub const FIQ: u32 = 1;
     /// RECONFIGURE: enable or disable.
     pub const STATUS: u32 = 2;
     /// GET: nothing is pending.
@@ -97,6 +99,14 @@ impl VirtualInterrupts {
         Some(slot)
     }
 
+    fn choose_line(&self, slot: u32, fiq: bool) {
+        if fiq {
+            self.fiq.fetch_or(1 << slot, Ordering::AcqRel);
+        } else {
+            self.fiq.fetch_and(!(1 << slot), Ordering::AcqRel);
+        }
+    }
+
     fn enable(&self, slot: u32, enable: bool) {
         if enable {
             self.enabled.fetch_or(1 << slot, Ordering::AcqRel);
@@ -130,6 +140,10 @@ impl Spmc {
         let slot = slot_of(config, regs.w(1));
         match (regs.w(0), slot) {
             (paravirtual::ENABLE, Some(slot)) => {
+                // How a managed exit is signalled, the manifest says.
+                if slot != MANAGED_EXIT {
+                    interrupts.choose_line(slot, regs.w(3) == paravirtual::FIQ);
+                }
                 self.enable(machine, interrupts, config, slot, regs.w(2) != 0);
                 0
             }
@@ -225,7 +239,7 @@ impl Spmc {
         let (partition, state) = self.vcpu(vcpu);
         let interrupts = &partition.interrupts[usize::from(vcpu.index)];
         let Some(config) = partition.config() else { return false };
-        if !(interrupts.irq_line() || config.s_el0) || state.claim(RunState::Waiting).is_err() {
+        if !(interrupts.ready() != 0 || config.s_el0) || state.claim(RunState::Waiting).is_err() {
             return false;
         }
         self.converse(vcpu, caller, Model::SecureInterrupt);

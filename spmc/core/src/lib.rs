@@ -21,6 +21,7 @@ mod discovery;
 mod fake;
 pub mod fault;
 pub mod hob;
+mod indirect;
 mod interrupts;
 mod lifecycle;
 pub mod machine;

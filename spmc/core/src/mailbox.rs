@@ -1,4 +1,4 @@
-//! RX/TX buffers: FFA_RXTX_MAP, FFA_RXTX_UNMAP, FFA_RX_RELEASE (DEN0077A v1.2 sections 13.5 to 13.7).
+//! RX/TX buffers: FFA_RXTX_MAP, FFA_RXTX_UNMAP, FFA_RX_RELEASE, FFA_RX_ACQUIRE (DEN0077A v1.2 sections 13.5 to 13.7).
 //!
 //! Invariant: the SPMC writes the RX buffer only while it owns it (`!full`), and gives it to the endpoint with the write.
 
@@ -129,7 +129,8 @@ impl Spmc {
 
     pub(crate) fn rx_release(&self, call: &Call) -> Result<Regs, Status> {
         let id = EndpointId(call.regs.w(1) as u16);
-        if matches!(call.from, From::NormalWorld) && id != EndpointId::HYPERVISOR {
+        // As in FFA_RXTX_UNMAP: only a hypervisor names another than itself, and its machines' buffers are not known here.
+        if id != EndpointId::HYPERVISOR && id != self.id(call.from) {
             return Err(Status::InvalidParameters);
         }
         let mut mailbox = self.endpoint(call.from).mailbox.lock();
@@ -147,11 +148,13 @@ impl Spmc {
         if call.regs.w(1) & 0xffff != 0 {
             return Err(Status::InvalidParameters);
         }
-        let mailbox = self.endpoint(call.from).mailbox.lock();
-        mailbox.buffers(Status::Denied)?;
+        let mut mailbox = self.endpoint(call.from).mailbox.lock();
+        mailbox.buffers(Status::InvalidParameters)?;
         if mailbox.full {
             return Err(Status::Denied);
         }
+        // The SPMC writes it again after FFA_RX_RELEASE.
+        mailbox.full = true;
         Ok(Regs::success(&[]))
     }
 }

@@ -4,6 +4,8 @@
 //! normal world's receivers exist from FFA_NOTIFICATION_BITMAP_CREATE on; a partition is one if its manifest says so.
 //! Invariant: a pending bit is bound, to the sender that set it and for the kind (global or per vCPU) in which it pends.
 
+mod lists;
+
 use crate::calls::{Call, From};
 use crate::machine::Machine;
 use crate::messaging::vcpu_on;
@@ -12,19 +14,34 @@ use crate::vcpu::{RunState, VcpuId};
 use crate::{MAX_CORES, MAX_PARTITIONS, PartitionIndex};
 use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
 use core::sync::atomic::Ordering;
+use lists::Lists;
 
 /// Receivers of the normal world at the most: its operating system, and a hypervisor's virtual machines.
 const MAX_VMS: usize = 4;
 
 /// w2 of BIND and SET: the notification is for one vCPU.
 const PER_VCPU: u32 = 1 << 0;
-/// w2 of SET: the schedule receiver interrupt waits until the normal world gets the core anyway.
-const DELAY: u32 = 1 << 1;
+/// w2 of SET and of FFA_MSG_SEND2: the schedule receiver interrupt waits until the normal world gets the core anyway.
+pub(crate) const DELAY: u32 = 1 << 1;
 /// w2 of GET: which bitmaps are wanted.
 const FROM_PARTITIONS: u32 = 1 << 0;
 const FROM_VMS: u32 = 1 << 1;
-/// w2 of GET: all bitmaps that there are; the other two are the framework's, which never has anything pending here.
-const ALL_BITMAPS: u32 = 0xf;
+/// w2 of GET: the framework's two halves, the SPM's and the hypervisor's. Both are kept here, and one flag is enough to
+/// get both, as suites and partitions expect of an SPMC.
+const FROM_FRAMEWORK: u32 = 3 << 2;
+/// w2 of GET: all bitmaps that there are.
+const ALL_BITMAPS: u32 = FROM_PARTITIONS | FROM_VMS | FROM_FRAMEWORK;
+
+/// The framework's notification that a message lies in the receiver's RX buffer: its bit in w6 (SPM) or w7 (hypervisor) of
+/// FFA_NOTIFICATION_GET's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum RxFull {
+    /// From a partition: the SPM's.
+    FromPartition = 1 << 0,
+    /// From the normal world: what its hypervisor would signal.
+    FromNormalWorld = 1 << 32,
+}
 
 /// Bits that are set and not yet collected.
 #[derive(Clone, Copy)]
@@ -104,11 +121,13 @@ fn ones(bits: u64) -> impl Iterator<Item = usize> {
 struct Receiver {
     from_partitions: Bitmap,
     from_vms: Bitmap,
+    /// From the framework: bits of [`RxFull`], bound to nobody.
+    framework: Pending,
 }
 
 impl Receiver {
     const fn new() -> Self {
-        Self { from_partitions: Bitmap::new(), from_vms: Bitmap::new() }
+        Self { from_partitions: Bitmap::new(), from_vms: Bitmap::new(), framework: Pending::NONE }
     }
 
     fn from(&mut self, sender: EndpointId) -> &mut Bitmap {
@@ -116,7 +135,7 @@ impl Receiver {
     }
 
     fn unreported_global(&self) -> bool {
-        self.from_partitions.global.unreported() || self.from_vms.global.unreported()
+        self.from_partitions.global.unreported() || self.from_vms.global.unreported() || self.framework.unreported()
     }
 
     fn unreported_vcpu(&self, vcpu: usize) -> bool {
@@ -127,6 +146,7 @@ impl Receiver {
         for bitmap in [&mut self.from_partitions, &mut self.from_vms] {
             bitmap.global.reported = bitmap.global.bits;
         }
+        self.framework.reported = self.framework.bits;
     }
 
     fn report_vcpu(&mut self, vcpu: usize) {
@@ -187,7 +207,7 @@ impl Spmc {
         call.zero(2..=7)?;
         let mut notifications = self.notifications.lock();
         let vm = notifications.vm(id).ok_or(Status::Denied)?;
-        if vm.receiver.from_partitions.pending() != 0 {
+        if vm.receiver.from_partitions.pending() | vm.receiver.framework.bits != 0 {
             return Err(Status::Denied);
         }
         vm.registered = None;
@@ -316,13 +336,44 @@ impl Spmc {
         if let Some(partition) = partition {
             self.tell_receiver(machine, partition, per_vcpu.then_some(index));
         }
-        // Only a partition that runs can delay the interrupt: the normal world gets the core with this answer.
-        if flags & DELAY != 0 && matches!(call.from, From::Partition(_)) {
+        self.schedule_receiver(machine, call.from, flags);
+        Ok(Regs::success(&[]))
+    }
+
+    /// Raises the schedule receiver interrupt, or remembers to. Only a partition that runs can delay it: the normal world
+    /// gets the core with the answer to its call.
+    fn schedule_receiver<M: Machine>(&self, machine: &mut M, from: From, flags: u32) {
+        if flags & DELAY != 0 && matches!(from, From::Partition(_)) {
             self.delayed_schedule_receiver.fetch_or(1 << machine.core(), Ordering::Relaxed);
         } else {
             machine.raise_schedule_receiver();
         }
-        Ok(Regs::success(&[]))
+    }
+
+    /// Tells `receiver` (partition `partition`, or one of the normal world) of the message in its RX buffer, if it takes
+    /// notifications.
+    pub(crate) fn signal_rx_full<M: Machine>(
+        &self,
+        machine: &mut M,
+        from: From,
+        receiver: EndpointId,
+        partition: Option<PartitionIndex>,
+        kind: RxFull,
+        flags: u32,
+    ) {
+        let mut notifications = self.notifications.lock();
+        let target = match partition.and_then(|index| self.partition(index)) {
+            Some((state, config)) if !config.notifications || state.has_failed() => return,
+            Some(_) => partition.map(|index| &mut notifications.partitions[usize::from(index)]),
+            None => notifications.vm(receiver).map(|vm| &mut vm.receiver),
+        };
+        let Some(target) = target else { return };
+        target.framework.set(kind as u64);
+        drop(notifications);
+        if let Some(partition) = partition {
+            self.tell_receiver(machine, partition, None);
+        }
+        self.schedule_receiver(machine, from, flags);
     }
 
     /// Posts the notification pending interrupt: to the vCPU concerned, or to the one that serves this core.
@@ -362,9 +413,10 @@ impl Spmc {
         };
         let partitions = collect(&mut receiver.from_partitions, FROM_PARTITIONS);
         let vms = collect(&mut receiver.from_vms, FROM_VMS);
+        let framework = if flags & FROM_FRAMEWORK == 0 { 0 } else { receiver.framework.take() };
         let halves = |bits: u64| [bits & 0xffff_ffff, bits >> 32];
-        let ([a, b], [c, d]) = (halves(partitions), halves(vms));
-        Ok(Regs::success(&[a, b, c, d]))
+        let ([a, b], [c, d], [e, f]) = (halves(partitions), halves(vms), halves(framework));
+        Ok(Regs::success(&[a, b, c, d, e, f]))
     }
 
     /// FFA_NOTIFICATION_INFO_GET: which receivers, and which of their vCPUs, have something pending that was not yet reported.
@@ -399,78 +451,4 @@ impl Spmc {
 fn bitmap_of(call: &Call) -> Result<u64, Status> {
     let bits = u64::from(call.regs.w(3)) | u64::from(call.regs.w(4)) << 32;
     if bits == 0 { Err(Status::InvalidParameters) } else { Ok(bits) }
-}
-
-/// The answer of FFA_NOTIFICATION_INFO_GET: 16-bit identifiers packed from register 3 on, in lists of an endpoint and up
-/// to three of its vCPUs. A list of the endpoint alone stands for a global notification.
-struct Lists {
-    wide: bool,
-    ids: [u16; Self::MOST_IDS],
-    ids_used: usize,
-    /// Identifiers of each list less one, two bits each.
-    sizes: u64,
-    count: u64,
-}
-
-impl Lists {
-    /// x3 to x7 with four identifiers each.
-    const MOST_IDS: usize = 20;
-    const MOST_VCPUS: usize = 3;
-
-    fn new(wide: bool) -> Self {
-        Self { wide, ids: [0; Self::MOST_IDS], ids_used: 0, sizes: 0, count: 0 }
-    }
-
-    fn room(&self) -> usize {
-        (if self.wide { Self::MOST_IDS } else { Self::MOST_IDS / 2 }) - self.ids_used
-    }
-
-    fn push(&mut self, id: EndpointId, vcpus: &[u16]) {
-        self.sizes |= (vcpus.len() as u64) << (2 * self.count);
-        self.count += 1;
-        for id in core::iter::once(&id.0).chain(vcpus) {
-            self.ids[self.ids_used] = *id;
-            self.ids_used += 1;
-        }
-    }
-
-    /// Reports what `receiver` has pending; whether there was room for all of it.
-    fn add(&mut self, id: EndpointId, receiver: &mut Receiver) -> bool {
-        if receiver.unreported_global() {
-            if self.room() == 0 {
-                return false;
-            }
-            self.push(id, &[]);
-            receiver.report_global();
-        }
-        loop {
-            let mut vcpus = [0u16; Self::MOST_VCPUS];
-            let mut found = 0;
-            for vcpu in (0..MAX_CORES).filter(|vcpu| receiver.unreported_vcpu(*vcpu)).take(Self::MOST_VCPUS) {
-                vcpus[found] = vcpu as u16;
-                found += 1;
-            }
-            if found == 0 {
-                return true;
-            }
-            let fitting = found.min(self.room().saturating_sub(1));
-            if fitting == 0 {
-                return false;
-            }
-            self.push(id, &vcpus[..fitting]);
-            for vcpu in &vcpus[..fitting] {
-                receiver.report_vcpu(usize::from(*vcpu));
-            }
-        }
-    }
-
-    fn reply(&self, more: bool) -> Regs {
-        let function = if self.wide { function::SUCCESS_64 } else { function::SUCCESS_32 };
-        let mut regs = Regs::new(&[u64::from(function), 0, u64::from(more) | self.count << 7 | self.sizes << 12]);
-        let per_register = if self.wide { 4 } else { 2 };
-        for (n, id) in self.ids[..self.ids_used].iter().enumerate() {
-            regs.0[3 + n / per_register] |= u64::from(*id) << (16 * (n % per_register));
-        }
-        regs
-    }
 }

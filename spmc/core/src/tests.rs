@@ -5,6 +5,7 @@ mod chains;
 mod cores;
 mod discovery;
 mod hostile;
+mod indirect;
 mod interrupts;
 mod lifecycle;
 mod messages;

@@ -89,6 +89,24 @@ pub mod relinquish {
     pub const ENDPOINTS: usize = 16;
 }
 
+/// Header of an indirect message, at the start of the TX and RX buffers.
+pub mod message {
+    /// u32: flags, zero.
+    pub const FLAGS: usize = 0;
+    /// u32: offset of the payload from the start of the buffer; a reserved u32 stands before it.
+    pub const OFFSET: usize = 8;
+    /// u32: receiver in the lower half, sender in the upper.
+    pub const ENDS: usize = 12;
+    /// u32: bytes of payload.
+    pub const SIZE: usize = 16;
+    /// 16 bytes: the service that it is for (v1.2).
+    pub const UUID: usize = 24;
+    /// Bytes of the header at v1.1.
+    pub const HEADER_SIZE_V1_1: usize = 20;
+    /// Bytes of the header from v1.2 on.
+    pub const HEADER_SIZE_V1_2: usize = 40;
+}
+
 /// Partition information descriptor of FFA_PARTITION_INFO_GET.
 pub mod partition_info {
     /// u16: endpoint.

@@ -96,16 +96,34 @@ fn release_needs_a_full_buffer() {
 }
 
 #[test]
+fn a_partition_releases_its_own_buffer_only() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el1(0x8001), |guest| {
+        assert_eq!(guest.call(&[MAP, SECURE_MEMORY, SECURE_MEMORY + 0x1000, 1]), ok());
+        for named in [0, 0x8001] {
+            guest.call(&[u64::from(function::PARTITION_INFO_GET)]);
+            assert_eq!(guest.call(&[RELEASE, 0x8002]), invalid());
+            assert_eq!(guest.call(&[RELEASE, named]), ok());
+        }
+    });
+    assert_eq!(bench.boot(), 0);
+}
+
+#[test]
 fn acquire_is_a_hypervisors_call() {
     let mut bench = Bench::new(Version::V1_2);
     bench.add(s_el1(0x8001), |guest| {
         assert_eq!(guest.call(&[ACQUIRE]), error(Status::NotSupported));
     });
     bench.boot();
-    assert_eq!(bench.call(&[ACQUIRE]), denied(), "no buffers");
+    assert_eq!(bench.call(&[ACQUIRE]), invalid(), "no buffers");
     bench.call(&[MAP, TX, RX, 1]);
     assert_eq!(bench.call(&[ACQUIRE, 3]), invalid());
     assert_eq!(bench.call(&[ACQUIRE]), ok());
+    assert_eq!(bench.call(&[ACQUIRE]), denied(), "the hypervisor has it");
+    assert_eq!(bench.call(&[u64::from(function::PARTITION_INFO_GET)]), error(Status::Busy), "so nobody else writes it");
+    assert_eq!(bench.call(&[RELEASE]), ok());
+    assert_eq!(bench.call(&[u64::from(function::PARTITION_INFO_GET)]).function(), function::SUCCESS_32);
 }
 
 #[test]

@@ -84,9 +84,9 @@ fn endpoints_learn_who_they_are() {
 #[test]
 fn features_depend_on_the_instance_and_the_version() {
     let normal = [function::RXTX_UNMAP, function::RUN, function::MEM_SHARE_64, function::PARTITION_INFO_GET];
-    let normal_v1_1 = [function::NOTIFICATION_BITMAP_CREATE, function::NOTIFICATION_INFO_GET_64, function::RX_ACQUIRE, function::PARTITION_INFO_GET_REGS];
+    let normal_v1_1 = [function::NOTIFICATION_BITMAP_CREATE, function::NOTIFICATION_INFO_GET_64, function::RX_ACQUIRE, function::PARTITION_INFO_GET_REGS, function::MSG_SEND2];
     let secure = [function::MSG_WAIT, function::YIELD, function::MSG_SEND_DIRECT_RESP_64, function::CONSOLE_LOG_32];
-    let nobody = [function::MSG_SEND2, function::MEM_OP_PAUSE, function::NORMAL_WORLD_RESUME, function::EL3_INTR_HANDLE, 0x8400_00ff, 0xc400_0063];
+    let nobody = [function::MEM_OP_PAUSE, function::NORMAL_WORLD_RESUME, function::EL3_INTR_HANDLE, 0x8400_00ff, 0xc400_0063];
     let check = |call: &mut dyn FnMut(&[u64]) -> Regs, ids: &[u32], supported: bool| {
         for id in ids {
             let expected = if supported { Regs::success(&[]) } else { error(Status::NotSupported) };
@@ -98,7 +98,7 @@ fn features_depend_on_the_instance_and_the_version() {
         let mut call = |x: &[u64]| guest.call(x);
         check(&mut call, &normal, true);
         check(&mut call, &secure, true);
-        check(&mut call, &[function::SECONDARY_EP_REGISTER_64, function::MSG_SEND_DIRECT_RESP2, function::NOTIFICATION_SET], true);
+        check(&mut call, &[function::SECONDARY_EP_REGISTER_64, function::MSG_SEND_DIRECT_RESP2, function::NOTIFICATION_SET, function::MSG_SEND2], true);
         check(&mut call, &[function::MEM_PERM_GET_64, function::RX_ACQUIRE, function::NOTIFICATION_BITMAP_CREATE], false);
         check(&mut call, &nobody, false);
     });

@@ -55,6 +55,26 @@ fn an_interrupt_in_the_normal_world_reaches_its_waiting_owner() {
 }
 
 #[test]
+fn a_partition_chooses_the_line_that_an_interrupt_raises() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(owner(), |guest| {
+        assert_eq!(guest.call(&[ENABLE, u64::from(UART), 1, 1]).0[0], 0);
+        assert_eq!(guest.wait(), Regs::new(&[INTERRUPT]));
+        assert!(guest.fiq() && !guest.irq());
+        assert_eq!(guest.interrupt(), u64::from(UART));
+        assert!(!guest.fiq());
+        enable(guest);
+        guest.call(&[DEACTIVATE, u64::from(UART), u64::from(UART)]);
+        guest.wait();
+        handle(guest);
+    });
+    bench.boot();
+    bench.secure_interrupt(UART);
+    bench.secure_interrupt(UART);
+    assert_eq!(handled(&bench), 2);
+}
+
+#[test]
 fn an_interrupt_reaches_the_owner_that_runs() {
     let mut bench = Bench::new(Version::V1_2);
     bench.add(owner(), |guest| {

@@ -208,7 +208,6 @@ fn reserved_registers_of_a_wait_are_invalid() {
 fn calls_of_the_wrong_instance_are_not_supported() {
     let mut bench = one(|guest| {
         assert_eq!(guest.call(&[u64::from(function::NORMAL_WORLD_RESUME)]), error(Status::NotSupported));
-        assert_eq!(guest.call(&[u64::from(function::MSG_SEND2)]), error(Status::NotSupported));
         assert_eq!(guest.call(&[0x8400_00ff]), error(Status::NotSupported));
     });
     for function in [function::MSG_WAIT, function::YIELD, function::MSG_SEND_DIRECT_RESP_32, function::ERROR, function::CONSOLE_LOG_32, 0x8400_00ff] {

@@ -1,0 +1,135 @@
+//! Indirect messages: FFA_MSG_SEND2 (DEN0077A v1.2 chapters 7 and 15), between partitions and between the worlds.
+//!
+//! A message travels from the sender's TX buffer to the receiver's RX buffer as it is, header included: the header's offset
+//! says where the payload starts, for readers of either version. What was checked of a header is what the receiver gets.
+//! Both mailboxes stay locked while bytes move, so that neither buffer becomes somebody else's page meanwhile.
+
+use crate::PartitionIndex;
+use crate::calls::{Call, From};
+use crate::machine::{Address, Machine};
+use crate::mailbox::{BUFFER_SIZE, Mailbox};
+use crate::notifications::{DELAY, RxFull};
+use crate::partition::{Endpoint, Methods};
+use crate::spmc::{Spmc, UNKNOWN};
+use bulkhead_ffa::descriptor::message;
+use bulkhead_ffa::{EndpointId, Regs, Status, Version};
+use spin::MutexGuard;
+
+/// Bytes that are copied at a time.
+const CHUNK: usize = 256;
+
+/// A header that was read and checked.
+struct Header {
+    bytes: [u8; message::HEADER_SIZE_V1_2],
+    /// Bytes of it in the sender's version.
+    length: u64,
+    /// Where the payload ends.
+    end: u64,
+    ends: u32,
+}
+
+impl Header {
+    fn read<M: Machine>(machine: &mut M, tx: Address, version: Version) -> Result<Self, Status> {
+        let mut bytes = [0; message::HEADER_SIZE_V1_2];
+        let length = if version >= Version::V1_2 { message::HEADER_SIZE_V1_2 } else { message::HEADER_SIZE_V1_1 };
+        machine.read(tx, &mut bytes[..length]).map_err(|_| Status::Aborted)?;
+        let field = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let (offset, size) = (u64::from(field(message::OFFSET)), u64::from(field(message::SIZE)));
+        let (length, end) = (length as u64, offset + size);
+        if field(message::FLAGS) != 0 || offset < length || offset % 4 != 0 || end > BUFFER_SIZE {
+            return Err(Status::InvalidParameters);
+        }
+        Ok(Self { length, end, ends: field(message::ENDS), bytes })
+    }
+
+    fn sender(&self) -> EndpointId {
+        EndpointId((self.ends >> 16) as u16)
+    }
+
+    fn receiver(&self) -> EndpointId {
+        EndpointId(self.ends as u16)
+    }
+}
+
+impl Spmc {
+    /// FFA_MSG_SEND2.
+    pub(crate) fn message_send<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+        let version = self.version(call.from);
+        if version < Version::V1_1 {
+            return Err(UNKNOWN);
+        }
+        let flags = call.regs.w(2);
+        let (named, reserved) = call.sender_receiver();
+        // A hypervisor may name one of its machines in w1, and the receiver's scheduler runs at once anyway.
+        let allowed = if matches!(call.from, From::Partition(_)) { DELAY } else { 0 };
+        if reserved.0 != 0 || flags & !allowed != 0 || named.is_secure() || matches!(call.from, From::Partition(_)) && named.0 != 0 {
+            return Err(Status::InvalidParameters);
+        }
+        let sender = self.endpoint(call.from);
+        // Buffers of virtual machines are not known here: only the normal world's own are.
+        if named != EndpointId::HYPERVISOR {
+            return Err(Status::Denied);
+        }
+        let tx = sender.mailbox.lock().buffers(Status::Denied)?.tx;
+        let header = Header::read(machine, tx, version)?;
+        if header.sender() != self.id(call.from) || header.receiver() == header.sender() {
+            return Err(Status::InvalidParameters);
+        }
+        let partition = self.indirect_receiver(call.from, header.receiver())?;
+        self.transfer(machine, call.from, partition, &header)?;
+        let kind = if matches!(call.from, From::NormalWorld) { RxFull::FromNormalWorld } else { RxFull::FromPartition };
+        self.signal_rx_full(machine, call.from, header.receiver(), partition, kind, flags);
+        Ok(Regs::success(&[]))
+    }
+
+    /// Whom a message is for, `None` for the normal world, if both sides' manifests allow it.
+    fn indirect_receiver(&self, from: From, receiver: EndpointId) -> Result<Option<PartitionIndex>, Status> {
+        let sends = match from {
+            From::NormalWorld => true,
+            From::Partition(vcpu) => self.config_of(vcpu).is_some_and(|c| c.methods.has(Methods::INDIRECT)),
+        };
+        if receiver == EndpointId::HYPERVISOR {
+            return if sends { Ok(None) } else { Err(Status::Denied) };
+        }
+        let (index, partition, config) = self.find(receiver).ok_or(Status::InvalidParameters)?;
+        if !sends || !config.methods.has(Methods::INDIRECT) {
+            return Err(Status::Denied);
+        }
+        if partition.has_failed() { Err(Status::Aborted) } else { Ok(Some(index)) }
+    }
+
+    /// Copies a message, and gives the receiver its RX buffer.
+    fn transfer<M: Machine>(&self, machine: &mut M, from: From, to: Option<PartitionIndex>, header: &Header) -> Result<(), Status> {
+        let sender_index = if let From::Partition(vcpu) = from { Some(vcpu.partition) } else { None };
+        let receiver = match to {
+            None => &self.normal_world,
+            Some(index) => &self.partition(index).ok_or(Status::InvalidParameters)?.0.endpoint,
+        };
+        // Locked in the order of the table, the normal world's last.
+        let rank = |index: Option<PartitionIndex>| index.unwrap_or(PartitionIndex::MAX);
+        let (sender, mut receiver) = lock_both(self.endpoint(from), receiver, rank(sender_index) < rank(to));
+        let tx = sender.buffers(Status::Denied)?.tx;
+        let rx = receiver.free_rx()?;
+        machine.write(rx, &header.bytes[..header.length as usize]).map_err(|_| Status::Aborted)?;
+        let mut at = header.length;
+        let mut chunk = [0; CHUNK];
+        while at < header.end {
+            let bytes = &mut chunk[..CHUNK.min((header.end - at) as usize)];
+            machine.read(Address { pa: tx.pa + at, ..tx }, bytes).map_err(|_| Status::Aborted)?;
+            machine.write(Address { pa: rx.pa + at, ..rx }, bytes).map_err(|_| Status::Aborted)?;
+            at += bytes.len() as u64;
+        }
+        receiver.give();
+        Ok(())
+    }
+}
+
+fn lock_both<'a>(sender: &'a Endpoint, receiver: &'a Endpoint, sender_first: bool) -> (MutexGuard<'a, Mailbox>, MutexGuard<'a, Mailbox>) {
+    if sender_first {
+        let sender = sender.mailbox.lock();
+        (sender, receiver.mailbox.lock())
+    } else {
+        let receiver = receiver.mailbox.lock();
+        (sender.mailbox.lock(), receiver)
+    }
+}
