@@ -52,6 +52,35 @@ fn within(what: &str, bytes: u64, limit: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use regex::Regex;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// Most files of `spmc/` that may hold unsafe code.
+    const UNSAFE_FILES: usize = 10;
+
+    fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                rust_files(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn unsafe_code_of_the_spmc_stays_in_few_files() {
+        let root = Project::find().unwrap().root;
+        let mut files = Vec::new();
+        rust_files(&root.join("spmc"), &mut files);
+        let pattern = Regex::new(r"(?m)^[^/\n]*\bunsafe( *\{| fn| impl| extern|\()").unwrap();
+        files.retain(|f| pattern.is_match(&fs::read_to_string(f).unwrap()));
+        let names: Vec<_> = files.iter().map(|f| f.strip_prefix(&root).unwrap().display().to_string()).collect();
+        assert!(!names.is_empty() && names.len() <= UNSAFE_FILES, "{} files: {names:?}", names.len());
+        assert!(names.iter().all(|n| n.starts_with("spmc/src/")), "the logic has none: {names:?}");
+    }
 
     #[test]
     fn the_limit_itself_is_allowed_and_one_byte_more_is_not() {
