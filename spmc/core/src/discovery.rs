@@ -22,6 +22,8 @@ mod property {
 
 /// w5 of FFA_PARTITION_INFO_GET: only the number of partitions is wanted.
 const COUNT_ONLY: u32 = 1;
+/// w2 of FFA_FEATURES for FFA_MEM_RETRIEVE_REQ: the caller understands the NS bit.
+const NS_BIT: u32 = 1 << 1;
 /// Entries in one answer of FFA_PARTITION_INFO_GET_REGS: x3 to x17, three registers each.
 const ENTRIES_IN_REGISTERS: usize = 5;
 
@@ -56,8 +58,10 @@ impl Spmc {
     pub(crate) fn features(&self, call: &Call) -> Result<Regs, Status> {
         let asked = call.regs.w(1);
         let properties = call.regs.w(2);
+        // w2 has a meaning since v1.1.
+        let properties = if self.version(call.from) < Version::V1_1 { 0 } else { properties };
         let retrieve = matches!(asked, function::MEM_RETRIEVE_REQ_32 | function::MEM_RETRIEVE_REQ_64);
-        if properties != 0 && !retrieve {
+        if properties & !(if retrieve { NS_BIT } else { 0 }) != 0 {
             return Err(Status::InvalidParameters);
         }
         if asked & 1 << 31 == 0 {
@@ -81,12 +85,13 @@ impl Spmc {
                 return Ok(Regs::success(&[if v1_2 { 1 << 16 } else { 0 }]));
             }
             function::MEM_RETRIEVE_REQ_32 | function::MEM_RETRIEVE_REQ_64 => {
-                // Bit 1 of w2, in and out: the NS bit of retrieved memory is reported. w3: outstanding retrievals, as bits - 1.
-                return Ok(Regs::success(&[u64::from(v1_1) << 1, 0]));
+                // Bit 1 of w2, in and out: the NS bit of retrieved memory is reported. Bit 2: the normal world's hypervisor may
+                // retrieve, too. w3: outstanding retrievals, as bits - 1.
+                return Ok(Regs::success(&[u64::from(v1_1) << 1 | u64::from(v1_1 && !secure) << 2, 0]));
             }
             function::MSG_WAIT | function::YIELD | function::MSG_SEND_DIRECT_RESP_32 | function::MSG_SEND_DIRECT_RESP_64 => secure,
             function::MEM_PERM_GET_32 | function::MEM_PERM_GET_64 | function::MEM_PERM_SET_32 | function::MEM_PERM_SET_64 => s_el0,
-            function::CONSOLE_LOG_32 | function::CONSOLE_LOG_64 => secure,
+            function::CONSOLE_LOG_32 | function::CONSOLE_LOG_64 | function::ABORT_32 | function::ABORT_64 => secure,
             function::SECONDARY_EP_REGISTER_32 | function::SECONDARY_EP_REGISTER_64 => secure && multiprocessor,
             function::SPM_ID_GET | function::NOTIFICATION_BIND | function::NOTIFICATION_UNBIND | function::NOTIFICATION_SET | function::NOTIFICATION_GET
             | function::MSG_SEND2 => v1_1,
@@ -111,12 +116,13 @@ impl Spmc {
         }
     }
 
+    /// By a virtual interrupt, which S-EL0 does not have.
     fn receives_notifications(&self, from: From) -> bool {
-        matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.notifications))
+        matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.notifications && !c.s_el0))
     }
 
     fn makes_managed_exits(&self, from: From) -> bool {
-        let able = |config: &PartitionConfig| matches!(config.normal_world_interrupts, NormalWorldInterrupts::ManagedExit { .. });
+        let able = |config: &PartitionConfig| !config.s_el0 && matches!(config.normal_world_interrupts, NormalWorldInterrupts::ManagedExit { .. });
         matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(able))
     }
 

@@ -5,7 +5,7 @@
 use crate::calls::{Call, From};
 use crate::machine::{Address, Machine};
 use crate::spmc::Spmc;
-use bulkhead_ffa::{EndpointId, Regs, Status, function};
+use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
 
 /// Bytes of each buffer: one page is the minimum, the maximum and the alignment that FFA_FEATURES reports.
 pub const BUFFER_SIZE: u64 = 4096;
@@ -142,7 +142,7 @@ impl Spmc {
     }
 
     pub(crate) fn rx_acquire(&self, call: &Call) -> Result<Regs, Status> {
-        if !matches!(call.from, From::NormalWorld) {
+        if !matches!(call.from, From::NormalWorld) || self.version(call.from) < Version::V1_1 {
             return Err(Status::NotSupported);
         }
         if call.regs.w(1) & 0xffff != 0 {

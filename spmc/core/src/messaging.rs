@@ -8,11 +8,12 @@ use crate::machine::Machine;
 use crate::partition::{Methods, PartitionConfig};
 use crate::spmc::{Spmc, UNKNOWN};
 use crate::vcpu::{Caller, Model, RunState, Vcpu, VcpuId};
-use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
+use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
 
 impl Spmc {
     /// FFA_MSG_SEND_DIRECT_REQ and REQ2 from the normal world.
     pub(crate) fn request_from_normal_world<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+        self.has_convention(call)?;
         let (sender, receiver) = call.sender_receiver();
         if sender.is_secure() || sender == receiver {
             return Err(Status::InvalidParameters);
@@ -22,11 +23,22 @@ impl Spmc {
         Ok(self.run_chain(machine, target))
     }
 
+    /// REQ2 and RESP2 came with v1.2.
+    fn has_convention(&self, call: &Call) -> Result<(), Status> {
+        let second = matches!(call.function(), function::MSG_SEND_DIRECT_REQ2 | function::MSG_SEND_DIRECT_RESP2);
+        if second && self.version(call.from) < Version::V1_2 { Err(UNKNOWN) } else { Ok(()) }
+    }
+
     /// Everything that a direct request must satisfy whoever sends it; claims the receiver's vCPU.
     fn accept_request<M: Machine>(&self, machine: &M, call: &Call, receiver: EndpointId) -> Result<VcpuId, Status> {
         let direct2 = call.function() == function::MSG_SEND_DIRECT_REQ2;
         let (index, partition, config) = self.find(receiver).ok_or(Status::InvalidParameters)?;
         if !direct2 && call.regs.w(2) != 0 {
+            return Err(Status::InvalidParameters);
+        }
+        // x2 and x3 name a service of the receiver, or none.
+        let service = Uuid::from_doublewords(call.regs.0[2], call.regs.0[3]);
+        if direct2 && service != Uuid::NIL && !config.services.iter().any(|s| s.uuid == service) {
             return Err(Status::InvalidParameters);
         }
         let method = if direct2 { Methods::DIRECT2_RECEIVE } else { Methods::DIRECT_RECEIVE };
@@ -107,7 +119,6 @@ impl Spmc {
         if vcpu.0 >= u16::from(config.vcpus) {
             return Err(Status::InvalidParameters);
         }
-        call.zero(2..=7)?;
         Ok((VcpuId { partition: index, index: vcpu.0 as u8 }, config))
     }
 
@@ -150,6 +161,7 @@ impl Spmc {
 
     /// FFA_MSG_SEND_DIRECT_RESP and RESP2.
     pub(crate) fn respond<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, call: &Call) -> Result<Next, Status> {
+        self.has_convention(call)?;
         let (_, state) = self.vcpu(vcpu);
         let (sender, receiver) = call.sender_receiver();
         let own = self.id(call.from);
@@ -213,6 +225,7 @@ impl Spmc {
 
     /// FFA_MSG_SEND_DIRECT_REQ and REQ2 from a partition to another.
     pub(crate) fn request_from_partition<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, call: &Call) -> Result<Next, Status> {
+        self.has_convention(call)?;
         let (sender, receiver) = call.sender_receiver();
         let config = self.config_of(vcpu).ok_or(UNKNOWN)?;
         if sender != config.id || receiver == sender {

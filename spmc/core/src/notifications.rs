@@ -2,6 +2,8 @@
 //!
 //! A receiver has two bitmaps of 64 bits: one for senders of the secure world, one for those of the normal world. The
 //! normal world's receivers exist from FFA_NOTIFICATION_BITMAP_CREATE on; a partition is one if its manifest says so.
+//! Registers that are reserved and should be zero (SBZ) are not looked at, those that must be (MBZ) are.
+//!
 //! Invariant: a pending bit is bound, to the sender that set it and for the kind (global or per vCPU) in which it pends.
 
 mod lists;
@@ -188,7 +190,6 @@ impl Spmc {
     pub(crate) fn notification_bitmap_create(&self, call: &Call) -> Result<Regs, Status> {
         let id = self.bitmap_owner(call)?;
         let vcpus = call.regs.w(2);
-        call.zero(3..=7)?;
         if vcpus == 0 || vcpus as usize > MAX_CORES {
             return Err(Status::InvalidParameters);
         }
@@ -204,7 +205,6 @@ impl Spmc {
     /// FFA_NOTIFICATION_BITMAP_DESTROY.
     pub(crate) fn notification_bitmap_destroy(&self, call: &Call) -> Result<Regs, Status> {
         let id = self.bitmap_owner(call)?;
-        call.zero(2..=7)?;
         let mut notifications = self.notifications.lock();
         let vm = notifications.vm(id).ok_or(Status::Denied)?;
         if vm.receiver.from_partitions.pending() | vm.receiver.framework.bits != 0 {
@@ -262,7 +262,6 @@ impl Spmc {
     fn with_binding(&self, call: &Call, change: impl FnOnce(&mut Bitmap, EndpointId, u64) -> Result<(), Status>) -> Result<Regs, Status> {
         let (sender, receiver) = call.sender_receiver();
         let bits = bitmap_of(call)?;
-        call.zero(5..=7)?;
         let exists = if sender.is_secure() { self.find(sender).is_some() } else { matches!(call.from, From::Partition(_)) };
         if sender == receiver || !exists {
             return Err(Status::InvalidParameters);
@@ -298,7 +297,6 @@ impl Spmc {
         let flags = call.regs.w(2);
         let (per_vcpu, index) = (flags & PER_VCPU != 0, (flags >> 16) as u8);
         let bits = bitmap_of(call)?;
-        call.zero(5..=7)?;
         let own = match call.from {
             From::NormalWorld => !sender.is_secure(),
             From::Partition(_) => sender == self.id(call.from),
@@ -399,7 +397,6 @@ impl Spmc {
         self.since_v1_1(call)?;
         let (vcpu, receiver) = call.sender_receiver();
         let flags = call.regs.w(2);
-        call.zero(3..=7)?;
         if flags & !ALL_BITMAPS != 0 {
             return Err(Status::InvalidParameters);
         }
@@ -425,7 +422,6 @@ impl Spmc {
         if !matches!(call.from, From::NormalWorld) {
             return Err(UNKNOWN);
         }
-        call.zero(1..=7)?;
         let mut lists = Lists::new(function::is_64_bit(call.function()));
         let mut notifications = self.notifications.lock();
         let Notifications { partitions, vms } = &mut *notifications;

@@ -85,7 +85,7 @@ fn endpoints_learn_who_they_are() {
 fn features_depend_on_the_instance_and_the_version() {
     let normal = [function::RXTX_UNMAP, function::RUN, function::MEM_SHARE_64, function::PARTITION_INFO_GET];
     let normal_v1_1 = [function::NOTIFICATION_BITMAP_CREATE, function::NOTIFICATION_INFO_GET_64, function::RX_ACQUIRE, function::PARTITION_INFO_GET_REGS, function::MSG_SEND2];
-    let secure = [function::MSG_WAIT, function::YIELD, function::MSG_SEND_DIRECT_RESP_64, function::CONSOLE_LOG_32];
+    let secure = [function::MSG_WAIT, function::YIELD, function::MSG_SEND_DIRECT_RESP_64, function::CONSOLE_LOG_32, function::ABORT_64];
     let nobody = [function::MEM_OP_PAUSE, function::NORMAL_WORLD_RESUME, function::EL3_INTR_HANDLE, 0x8400_00ff, 0xc400_0063];
     let check = |call: &mut dyn FnMut(&[u64]) -> Regs, ids: &[u32], supported: bool| {
         for id in ids {
@@ -105,7 +105,8 @@ fn features_depend_on_the_instance_and_the_version() {
     bench.add(s_el0(0x8002), move |guest| {
         let mut call = |x: &[u64]| guest.call(x);
         check(&mut call, &[function::MEM_PERM_GET_64, function::MEM_PERM_SET_32], true);
-        check(&mut call, &[function::SECONDARY_EP_REGISTER_64], false);
+        check(&mut call, &[function::SECONDARY_EP_REGISTER_64, 1, 3], false);
+        check(&mut call, &[function::ABORT_32, function::ABORT_64], true);
     });
     assert_eq!(bench.boot(), 0);
     let mut call = |x: &[u64]| bench.call(x);
@@ -120,6 +121,48 @@ fn features_depend_on_the_instance_and_the_version() {
     check(&mut call, &[function::MSG_SEND_DIRECT_REQ2, function::SPM_ID_GET], false);
 }
 
+/// Identifiers of answers, and those that would end the conversation in which they are tried.
+const NOT_TRIED: [u32; 13] = [
+    function::ERROR, function::ERROR_64, function::SUCCESS_32, function::SUCCESS_64, function::INTERRUPT, function::VERSION, function::FEATURES,
+    function::MEM_RETRIEVE_RESP, function::MSG_WAIT, function::YIELD, function::ABORT_32, function::ABORT_64,
+    // A failed partition's caller gets it from FFA_RUN: tried elsewhere.
+    function::RUN,
+];
+
+/// Whether a call is there, and whether FFA_FEATURES says so.
+fn check_truth(version: Version, who: &str, call: &mut dyn FnMut(&[u64]) -> Regs) {
+    for id in [0x8400_0000u32, 0xc400_0000].into_iter().flat_map(|base| (0x60..0xa0).map(move |n| base | n)) {
+        if NOT_TRIED.contains(&id) {
+            continue;
+        }
+        let properties = if matches!(id, function::MEM_RETRIEVE_REQ_32 | function::MEM_RETRIEVE_REQ_64) { 2 } else { 0 };
+        let said = call(&[FEATURES, u64::from(id), properties]).function() == function::SUCCESS_32;
+        let there = call(&[u64::from(id), 0x8000_8000, 1, 1]) != error(Status::NotSupported);
+        assert_eq!(said, there, "{version} {who}: {id:#x} {:?}", function::name(id));
+    }
+}
+
+#[test]
+fn features_tell_the_truth_at_every_version_and_instance() {
+    for version in [Version::V1_0, Version::V1_1, Version::V1_2] {
+        let mut bench = Bench::new(version);
+        for (who, config) in [("at S-EL1", PartitionConfig { vcpus: 4, ..s_el1(0x8001) }), ("with one vCPU", s_el1(0x8002)), ("at S-EL0", s_el0(0x8003))] {
+            let id = config.id.0;
+            bench.add(PartitionConfig { version, ..config }, move |guest| {
+                assert_eq!(guest.wait().function(), function::RUN);
+                check_truth(version, who, &mut |x| guest.call(x));
+                guest.wait();
+            });
+            assert_eq!(id, 0x8000 + u16::from(bench.spmc.count()));
+        }
+        assert_eq!(bench.boot(), 0);
+        for id in 0x8001..0x8004 {
+            assert_eq!(bench.resume(id, 0).function(), function::MSG_WAIT);
+        }
+        check_truth(version, "in the normal world", &mut |x| bench.call(x));
+    }
+}
+
 #[test]
 fn features_have_properties() {
     let mut bench = Bench::new(Version::V1_2);
@@ -128,6 +171,7 @@ fn features_have_properties() {
         assert_eq!(guest.call(&[FEATURES, 1]), Regs::success(&[5]), "notification pending interrupt");
         assert_eq!(guest.call(&[FEATURES, 2]), error(Status::NotSupported));
         assert_eq!(guest.call(&[FEATURES, 3]), Regs::success(&[4]), "managed exit interrupt");
+        assert_eq!(guest.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_64), 2]), Regs::success(&[2]));
     });
     bench.add(PartitionConfig { notifications: false, ..s_el1(0x8002) }, |guest| {
         assert_eq!(guest.call(&[FEATURES, 1]), error(Status::NotSupported));
@@ -137,8 +181,13 @@ fn features_have_properties() {
     assert_eq!(bench.call(&[FEATURES, 1]), error(Status::NotSupported));
     assert_eq!(bench.call(&[FEATURES, 2]), Regs::success(&[8]), "schedule receiver interrupt");
     assert_eq!(bench.call(&[FEATURES, u64::from(function::RXTX_MAP_64)]), Regs::success(&[1 << 16]));
-    assert_eq!(bench.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_32), 2]).0[..3], [u64::from(function::SUCCESS_32), 0, 2]);
+    assert_eq!(bench.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_32), 2]).0[..3], [u64::from(function::SUCCESS_32), 0, 6]);
+    assert_eq!(bench.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_64), 4]), error(Status::InvalidParameters), "a reserved property");
     assert_eq!(bench.call(&[FEATURES, VERSION, 1]), error(Status::InvalidParameters));
+    let mut old = Bench::new(Version::V1_0);
+    assert_eq!(old.call(&[FEATURES, VERSION, 1]), Regs::success(&[]), "v1.0 has no input properties");
+    assert_eq!(old.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_32), 2]), Regs::success(&[]));
+    assert_eq!(old.call(&[FEATURES, u64::from(function::RXTX_MAP_64)]), Regs::success(&[]));
 }
 
 /// Two partitions; the second has two services, of which one is the first's too.

@@ -45,7 +45,8 @@ fn payloads_pass_unchanged_in_each_convention() {
     let wide = [REQ_64, 0x7_8001, 0, u64::MAX, 1 << 63, 5, 6, 7];
     assert_eq!(bench.call(&wide), Regs::new(&[RESP_64, 0x8001_0007, 0, u64::MAX, 1 << 63, 5, 6, 7]));
     let mut long = Regs(std::array::from_fn(|n| u64::MAX - n as u64));
-    long.0[..4].copy_from_slice(&[REQ2, 0x8001, 0x1122_3344_5566_7788, 0x99aa_bbcc_ddee_ff00]);
+    let [lo, hi] = uuid(0x8001).doublewords();
+    long.0[..4].copy_from_slice(&[REQ2, 0x8001, lo, hi]);
     let mut answer = long;
     answer.0[..4].copy_from_slice(&[RESP2, 0x8001_0000, 0, 0]);
     assert_eq!(bench.call_with(long), answer);
@@ -97,6 +98,15 @@ fn reserved_bits_of_w2_are_invalid() {
         assert_eq!(bench.call(&[REQ, 0x8001, bits]), error(Status::InvalidParameters));
         assert_eq!(bench.call(&[REQ_64, 0x8001, bits]), error(Status::InvalidParameters));
     }
+}
+
+#[test]
+fn a_request_by_uuid_is_for_a_service_of_the_receiver_or_for_none() {
+    let mut bench = one(echo);
+    let [lo, hi] = uuid(0x8002).doublewords();
+    assert_eq!(bench.call(&[REQ2, 0x8001, lo, hi]), error(Status::InvalidParameters));
+    assert_eq!(bench.call(&[REQ2, 0x8001, lo, 0]), error(Status::InvalidParameters));
+    assert_eq!(bench.call(&[REQ2, 0x8001]).0[0], RESP2);
 }
 
 #[test]
