@@ -70,8 +70,10 @@ impl Spmc {
         if named != EndpointId::HYPERVISOR {
             return Err(Status::Denied);
         }
-        let tx = sender.mailbox.lock().buffers(Status::Denied)?.tx;
-        let header = Header::read(machine, tx, version)?;
+        let mailbox = sender.mailbox.lock();
+        // While it is locked the page is the sender's: buffers cannot be given away, only unmapped first.
+        let header = Header::read(machine, mailbox.buffers(Status::Denied)?.tx, version)?;
+        drop(mailbox);
         if header.sender() != self.id(call.from) || header.receiver() == header.sender() {
             return Err(Status::InvalidParameters);
         }
