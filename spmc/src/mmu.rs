@@ -2,7 +2,7 @@
 
 use crate::{image, platform};
 use crate::sysreg::{self, dsb_ish, isb, tlbi_alle2is};
-use crate::table_pool::{self, Pool, Tables};
+use crate::table_pool::{self, Pool, Tables, User};
 use bulkhead_core::tables::{Mapping, Root, VALID};
 use spin::Mutex;
 
@@ -44,17 +44,13 @@ impl Use {
     }
 }
 
-/// Table pages that S-EL2's own map may have.
-const QUOTA: u16 = 24;
-
 struct OwnTables {
     root: Option<Root>,
-    used: u16,
 }
 
 impl OwnTables {
     const fn new() -> Self {
-        Self { root: None, used: 0 }
+        Self { root: None }
     }
 }
 
@@ -64,7 +60,8 @@ static OWN: Mutex<OwnTables> = Mutex::new(OwnTables::new());
 const STACK: u64 = 12288;
 const GUARD: u64 = 4096;
 
-fn invalidate(_vmid: u16) {
+/// Invalidates S-EL2's own entries on all cores.
+pub fn invalidate() {
     dsb_ish();
     tlbi_alle2is();
     dsb_ish();
@@ -72,7 +69,7 @@ fn invalidate(_vmid: u16) {
 }
 
 fn map_in(pool: &mut Pool, own: &mut OwnTables, start: u64, end: u64, use_: Use) -> Result<(), bulkhead_core::tables::OutOfTables> {
-    let mut tables = Tables::new(pool, &mut own.used, QUOTA, invalidate, 0);
+    let mut tables = Tables::new(pool, User::Own);
     let root = match own.root {
         Some(root) => root,
         None => *own.root.insert(Root::new(&mut tables)?),
@@ -153,7 +150,7 @@ fn enable_with(root: Option<Root>) {
 /// Adds a range to the map, after boot's first stage.
 ///
 /// # Errors
-/// The pool or the SPMC's own quota is spent.
+/// The pool or the SPMC's own share of it is spent.
 pub fn map(start: u64, size: u64, use_: Use) -> Result<(), bulkhead_core::tables::OutOfTables> {
     map_in(&mut table_pool::POOL.lock(), &mut OWN.lock(), start, start + size, use_)
 }

@@ -6,7 +6,7 @@
 //! Stage 1's own table pages are readable in its stage 2, because the walker reads them through it.
 
 use crate::sysreg::{self, dsb_ish, isb};
-use crate::table_pool::{POOL, Pool, Tables};
+use crate::table_pool::{POOL, Tables, User};
 use arrayvec::ArrayVec;
 use bulkhead_core::machine::Permissions;
 use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
@@ -60,17 +60,13 @@ pub struct Roots {
     pub vmid: u16,
 }
 
-/// Table pages that a partition, and the normal world's ledger, may have.
-const QUOTA: u16 = 48;
-
 struct Space {
     roots: Option<Roots>,
-    used: u16,
 }
 
 impl Space {
     const fn new() -> Self {
-        Self { roots: None, used: 0 }
+        Self { roots: None }
     }
 }
 
@@ -79,10 +75,9 @@ static SPACES: [Mutex<Space>; MAX_PARTITIONS] = [const { Mutex::new(Space::new()
 /// Pages of the normal world that are not simply its own: no hardware walks this table.
 struct NormalWorld {
     root: Option<Root>,
-    used: u16,
 }
 
-static NORMAL_WORLD: Mutex<NormalWorld> = Mutex::new(NormalWorld { root: None, used: 0 });
+static NORMAL_WORLD: Mutex<NormalWorld> = Mutex::new(NormalWorld { root: None });
 
 const fn pages_of(error: OutOfTables) -> OutOfMemory {
     let OutOfTables = error;
@@ -92,9 +87,6 @@ const fn pages_of(error: OutOfTables) -> OutOfMemory {
 fn space(partition: u8) -> &'static Mutex<Space> {
     &SPACES[usize::from(partition) % MAX_PARTITIONS]
 }
-
-/// What is invalidated for a table that no hardware walks.
-fn nothing(_vmid: u16) {}
 
 /// Invalidates all of a VMID's entries on all cores.
 pub fn invalidate(vmid: u16) {
@@ -119,13 +111,12 @@ pub fn invalidate(vmid: u16) {
 /// Makes an empty address space for a partition.
 ///
 /// # Errors
-/// The pool or the quota is spent.
+/// The pool or the partition's share of it is spent.
 pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
     let mut space = space(partition).lock();
-    let space = &mut *space;
     let mut pool = POOL.lock();
     let vmid = u16::from(partition) + 1;
-    let mut tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, vmid);
+    let mut tables = Tables::new(&mut pool, User::Partition(vmid));
     let secure = Root::new(&mut tables).map_err(pages_of)?;
     let non_secure = Root::new(&mut tables).map_err(pages_of)?;
     let stage1 = if s_el0 { Some(Root::new(&mut tables).map_err(pages_of)?) } else { None };
@@ -140,11 +131,10 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
 /// Whether a partition's tables map a page now. While they are changed, entries that stay what they are vanish for a moment
 /// (break-before-make), and its vCPUs on other cores may fault on them.
 pub fn is_mapped(partition: u8, page: u64, secure: bool) -> bool {
-    let mut space = space(partition).lock();
-    let space = &mut *space;
+    let space = space(partition).lock();
     let Some(roots) = space.roots else { return false };
     let mut pool = POOL.lock();
-    let tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
+    let tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let root = if secure { roots.secure } else { roots.non_secure };
     root.walk(&tables, page).is_some_and(|leaf| leaf.attributes & VALID != 0)
 }
@@ -152,11 +142,10 @@ pub fn is_mapped(partition: u8, page: u64, secure: bool) -> bool {
 /// Takes everything from a partition that has failed, so that its vCPUs on other cores stop at their next instruction. The
 /// tables below the roots stay with it: it never gives any back.
 pub fn cut_off(partition: u8) {
-    let mut space = space(partition).lock();
-    let space = &mut *space;
+    let space = space(partition).lock();
     let Some(roots) = space.roots else { return };
     let mut pool = POOL.lock();
-    let mut tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
+    let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     for root in [roots.secure, roots.non_secure] {
         for index in 0..512 {
             tables.write(root.0, index, 0);
@@ -226,11 +215,10 @@ const fn decode_state(bits: u64) -> PageState {
 
 /// What a partition has at `page`.
 pub fn holding(partition: u8, page: u64) -> Option<Holding> {
-    let mut space = space(partition).lock();
-    let space = &mut *space;
+    let space = space(partition).lock();
     let roots = space.roots?;
     let mut pool = POOL.lock();
-    let tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
+    let tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let found = |root: Root, secure: bool| {
         let bits = root.walk(&tables, page)?.attributes;
         // A table page, or the vectors of S-EL0: mapped, and not the partition's.
@@ -259,13 +247,12 @@ const fn stage_1_permissions(bits: u64) -> Permissions {
 /// Replaces what a partition has at a run of pages.
 ///
 /// # Errors
-/// The pool or the partition's quota is spent; part of the range may have changed.
+/// The pool or the partition's share of it is spent; part of the range may have changed.
 pub fn set_holding(partition: u8, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {
-    let mut space = space(partition).lock();
-    let space = &mut *space;
+    let space = space(partition).lock();
     let Some(roots) = space.roots else { return Err(OutOfMemory) };
     let mut pool = POOL.lock();
-    let mut tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
+    let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let size = pages * PAGE;
     let Some(holding) = holding else {
         roots.secure.set(&mut tables, page, size, None).map_err(pages_of)?;
@@ -352,7 +339,7 @@ impl TableMemory for Recording<'_, '_> {
 /// Changes an S-EL0 partition's permissions at pages that it has.
 ///
 /// # Errors
-/// The pool or the partition's quota is spent.
+/// The pool or the partition's share of it is spent.
 pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
     for n in 0..pages {
         let at = page + n * PAGE;
@@ -372,13 +359,12 @@ pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permis
 /// Maps Bulkhead's page of EL1 vectors into an S-EL0 partition: executable by EL1, invisible to EL0.
 ///
 /// # Errors
-/// The pool or the partition's quota is spent.
+/// The pool or the partition's share of it is spent.
 pub fn map_vectors(partition: u8, page: u64) -> Result<(), OutOfMemory> {
-    let mut space = space(partition).lock();
-    let space = &mut *space;
+    let space = space(partition).lock();
     let Some(roots) = space.roots else { return Err(OutOfMemory) };
     let mut pool = POOL.lock();
-    let mut tables = Tables::new(&mut pool, &mut space.used, QUOTA, invalidate, roots.vmid);
+    let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let access = Permissions { read: true, write: false, execute: true };
     let attributes = stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID;
     roots.secure.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes })).map_err(pages_of)?;
@@ -388,30 +374,25 @@ pub fn map_vectors(partition: u8, page: u64) -> Result<(), OutOfMemory> {
 
 /// The state of a page of the normal world's RAM.
 pub fn normal_world_state(page: u64) -> PageState {
-    let mut world = NORMAL_WORLD.lock();
+    let world = NORMAL_WORLD.lock();
     let Some(root) = world.root else { return PageState::Owned };
     let mut pool = POOL.lock();
-    let tables = ledger(&mut pool, &mut world.used);
+    let tables = Tables::new(&mut pool, User::NormalWorld);
     root.walk(&tables, page).map_or(PageState::Owned, |leaf| decode_state(leaf.attributes))
 }
 
 /// Notes the state of pages of the normal world's RAM.
 ///
 /// # Errors
-/// The pool or the normal world's quota is spent.
+/// The pool or the normal world's share of it is spent.
 pub fn set_normal_world_state(page: u64, pages: u64, state: PageState) -> Result<(), OutOfMemory> {
     let mut world = NORMAL_WORLD.lock();
-    let world = &mut *world;
     let mut pool = POOL.lock();
-    let mut tables = ledger(&mut pool, &mut world.used);
+    let mut tables = Tables::new(&mut pool, User::NormalWorld);
     let root = match world.root {
         Some(root) => root,
         None => *world.root.insert(Root::new(&mut tables).map_err(pages_of)?),
     };
     let mapping = (state != PageState::Owned).then_some(Mapping { output: page, attributes: encode_state(state) });
     root.set(&mut tables, page, pages * PAGE, mapping).map_err(pages_of)
-}
-
-fn ledger<'a>(pool: &'a mut Pool, used: &'a mut u16) -> Tables<'a> {
-    Tables::new(pool, used, QUOTA, nothing, 0)
 }

@@ -1,8 +1,9 @@
-//! The pages that translation tables are made of: one static pool, with a quota per user, so that a partition whose
+//! The pages that translation tables are made of: one static pool with a reserve for each user, so that a partition whose
 //! memory is shared page by page cannot take the tables of its neighbours.
 #![expect(unsafe_code, reason = "table entries are read and written at their physical addresses")]
 
 use crate::image;
+use bulkhead_core::shares::Shares;
 use bulkhead_core::tables::{PAGE, TableMemory};
 use spin::Mutex;
 
@@ -12,6 +13,29 @@ const MAX_PAGES: usize = 128;
 /// Which pages are taken.
 pub struct Pool {
     used: u128,
+    shares: Shares,
+}
+
+/// A user of the pool.
+#[derive(Clone, Copy)]
+pub enum User {
+    /// S-EL2's own map.
+    Own,
+    /// The normal world's ledger.
+    NormalWorld,
+    /// A partition, by its VMID.
+    Partition(u16),
+}
+
+impl User {
+    /// Its place in [`Shares`]: VMIDs start at 1.
+    const fn place(self) -> usize {
+        match self {
+            Self::Own => 0,
+            Self::Partition(vmid) => vmid as usize,
+            Self::NormalWorld => bulkhead_core::MAX_PARTITIONS + 1,
+        }
+    }
 }
 
 /// The pool of this image.
@@ -28,12 +52,12 @@ pub fn boot_guard() -> u64 {
 impl Pool {
     /// Nothing taken: for the static.
     const fn new() -> Self {
-        Self { used: 0 }
+        Self { used: 0, shares: Shares::new() }
     }
 
     /// The pool while boot has its stack in it.
     pub fn at_boot() -> Self {
-        Self { used: boot_pages() }
+        Self { used: boot_pages(), shares: Shares::new() }
     }
 
     /// Boot has left its stack.
@@ -53,22 +77,15 @@ fn pages() -> usize {
 /// One user's access to the pool.
 pub struct Tables<'a> {
     pool: &'a mut Pool,
-    /// Pages that this user has.
-    used: &'a mut u16,
-    /// Pages that it may have.
-    limit: u16,
-    /// Invalidates the user's TLB entries; called for break-before-make.
-    invalidate: fn(u16),
-    /// What `invalidate` is told: the VMID.
-    vmid: u16,
+    user: User,
     /// Something was written.
     dirty: bool,
 }
 
 impl<'a> Tables<'a> {
-    /// Access for the user who has `used` pages, may have `limit`, and runs with `vmid`.
-    pub fn new(pool: &'a mut Pool, used: &'a mut u16, limit: u16, invalidate: fn(u16), vmid: u16) -> Self {
-        Self { pool, used, limit, invalidate, vmid, dirty: false }
+    /// Access for `user`.
+    pub fn new(pool: &'a mut Pool, user: User) -> Self {
+        Self { pool, user, dirty: false }
     }
 }
 
@@ -101,12 +118,13 @@ impl TableMemory for Tables<'_> {
     }
 
     fn allocate(&mut self) -> Option<u64> {
+        let all = pages().min(MAX_PAGES);
         let free = (!self.pool.used).trailing_zeros() as usize;
-        if free >= pages().min(MAX_PAGES) || *self.used == self.limit {
+        let count = all.saturating_sub(self.pool.used.count_ones() as usize);
+        if free >= all || !self.pool.shares.take(self.user.place(), count as u16) {
             return None;
         }
         self.pool.used |= 1 << free;
-        *self.used += 1;
         let table = image::tables_start() + free as u64 * PAGE;
         for index in 0..512 {
             self.write(table, index, 0);
@@ -118,10 +136,15 @@ impl TableMemory for Tables<'_> {
 
     fn free(&mut self, table: u64) {
         self.pool.used &= !(1 << ((table - image::tables_start()) / PAGE));
-        *self.used -= 1;
+        self.pool.shares.give_back(self.user.place());
     }
 
     fn invalidate(&mut self) {
-        (self.invalidate)(self.vmid);
+        match self.user {
+            User::Own => crate::mmu::invalidate(),
+            // No hardware walks this table.
+            User::NormalWorld => {}
+            User::Partition(vmid) => crate::stage2::invalidate(vmid),
+        }
     }
 }

@@ -32,6 +32,7 @@ mod messaging;
 mod notifications;
 pub mod partition;
 mod permissions;
+pub mod shares;
 mod spmc;
 pub mod tables;
 #[cfg(test)]
