@@ -318,6 +318,10 @@ impl Machine for Cpu {
             self.time_limit_reached = true;
             return None;
         }
+        if interrupt == gic::CROSS_CORE {
+            gic::deactivate(self.core, interrupt);
+            return None;
+        }
         Some(interrupt)
     }
 
@@ -327,6 +331,10 @@ impl Machine for Cpu {
 
     fn enable_interrupt(&mut self, interrupt: u32, enable: bool) {
         gic::enable(self.core, interrupt, enable);
+    }
+
+    fn interrupt_core(&mut self, core: usize) {
+        gic::interrupt_core(core);
     }
 
     fn time_limit_reached(&mut self) -> bool {

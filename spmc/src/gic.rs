@@ -21,6 +21,8 @@ mod register {
     pub const CONFIGURATION: usize = 0x0c00;
     pub const GROUP_MODIFIER: usize = 0x0d00;
     pub const ROUTER: usize = 0x6000;
+    /// From a redistributor's base: the affinity fields of its core, the upper half of GICR_TYPER.
+    pub const REDISTRIBUTOR_AFFINITY: usize = 0x000c;
     /// SGI and PPI registers, from a redistributor's base.
     pub const SGI_FRAME: usize = 0x1_0000;
 }
@@ -40,6 +42,8 @@ const PRIORITY: u32 = 0x60;
 const MASK_NORMAL_WORLD: u64 = 0x80;
 /// Acknowledged ids from here on are no interrupts.
 const SPECIAL: u32 = 1020;
+/// SGI by which Bulkhead's cores interrupt each other.
+pub const CROSS_CORE: u32 = 9;
 /// Ids from here on are shared between cores.
 const FIRST_SHARED: u32 = 32;
 
@@ -69,6 +73,8 @@ pub fn start_core(core: usize) {
     set_bit(base + register::GROUP_MODIFIER, bulkhead_core::SCHEDULE_RECEIVER, false);
     make_secure(core, SECURE_EL2_TIMER);
     write32(frame(core, SECURE_EL2_TIMER) + register::ENABLE_SET, 1 << SECURE_EL2_TIMER);
+    make_secure(core, CROSS_CORE);
+    write32(frame(core, CROSS_CORE) + register::ENABLE_SET, 1 << CROSS_CORE);
 }
 
 /// Base of the registers that hold an interrupt's bits.
@@ -184,9 +190,22 @@ pub fn set_priority_mask(mask: u64) {
 /// Raises the schedule receiver interrupt on this core, in the normal world.
 pub fn raise_schedule_receiver() {
     let mpidr = sysreg::mpidr_el1::read();
-    let [aff0, aff1, aff2, aff3] = [0, 8, 16, 32].map(|shift| mpidr >> shift & 0xff);
-    let range = aff0 >> 4;
-    let id = u64::from(bulkhead_core::SCHEDULE_RECEIVER);
-    sysreg::icc_asgi1r_el1::write(1 << (aff0 & 0xf) | aff1 << 16 | id << 24 | aff2 << 32 | range << 44 | aff3 << 48);
+    let affinity = [0, 8, 16, 32].map(|shift| mpidr >> shift & 0xff);
+    sysreg::icc_asgi1r_el1::write(software_interrupt(bulkhead_core::SCHEDULE_RECEIVER, affinity));
     isb();
+}
+
+/// Makes another core enter Bulkhead.
+pub fn interrupt_core(core: usize) {
+    let affinity = read32(GICR_BASE + core * GICR_STRIDE + register::REDISTRIBUTOR_AFFINITY);
+    let affinity = [0, 8, 16, 24].map(|shift| u64::from(affinity >> shift & 0xff));
+    // What that core is to see is written before the interrupt is raised.
+    sysreg::dsb_ish();
+    sysreg::icc_sgi1r_el1::write(software_interrupt(CROSS_CORE, affinity));
+    isb();
+}
+
+/// What the SGI registers take: an interrupt and a core's affinity fields, the lowest first.
+fn software_interrupt(interrupt: u32, [aff0, aff1, aff2, aff3]: [u64; 4]) -> u64 {
+    1 << (aff0 & 0xf) | aff1 << 16 | u64::from(interrupt) << 24 | aff2 << 32 | aff0 >> 4 << 44 | aff3 << 48
 }

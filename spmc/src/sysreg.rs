@@ -135,6 +135,8 @@ registers! {
     icc_igrpen1_el1 = "S3_0_C12_C12_7";
     /// GIC: active priorities of group 1, secure instance.
     icc_ap1r0_el1 = "S3_0_C12_C9_0";
+    /// GIC: SGIs for this security state.
+    icc_sgi1r_el1 = "S3_0_C12_C11_5";
     /// GIC: SGIs for the other security state.
     icc_asgi1r_el1 = "S3_0_C12_C11_6";
     /// GIC: control of the virtual interface.

@@ -44,6 +44,8 @@ pub enum Event {
     Enabled(u32, bool),
     /// An interrupt was deactivated.
     Deactivated(u32),
+    /// This core was made to stop for a moment.
+    Interrupted(usize),
     /// The time limit was set.
     TimeLimit(Option<u32>),
 }
@@ -365,6 +367,11 @@ impl Machine for Fake {
 
     fn enable_interrupt(&mut self, interrupt: u32, enable: bool) {
         self.world().events.push(Event::Enabled(interrupt, enable));
+    }
+
+    fn interrupt_core(&mut self, core: usize) {
+        assert_ne!(core, self.core, "a core does not interrupt itself");
+        self.world().events.push(Event::Interrupted(core));
     }
 
     fn time_limit_reached(&mut self) -> bool {

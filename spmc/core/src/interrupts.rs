@@ -8,7 +8,7 @@ use crate::partition::{MAX_INTERRUPTS, NormalWorldInterrupts, Partition, Partiti
 use crate::spmc::Spmc;
 use crate::vcpu::{Caller, Model, RunState, VcpuId};
 use bulkhead_ffa::{Regs, function};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Virtual interrupt: a notification is pending (what FFA_FEATURES answers for NPI).
 pub(crate) const NOTIFICATION_PENDING: u32 = 5;
@@ -192,9 +192,22 @@ impl Spmc {
         Some(vcpu)
     }
 
-    /// Posts a virtual interrupt to a vCPU; it sees it when it runs next, or at once when it runs on this core.
-    pub(crate) fn post_virtual(&self, vcpu: VcpuId, interrupt: u32) {
+    /// Posts a virtual interrupt to a vCPU; it sees it when it runs next, or at once when it runs.
+    pub(crate) fn post_virtual<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, interrupt: u32) {
         self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)].post(interrupt);
+        self.make_seen(machine, vcpu);
+    }
+
+    /// Something was posted to `vcpu`: if it runs on another core, that core is made to set its lines anew.
+    fn make_seen<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
+        // With the fence in `raise_lines`: either that core reads what was posted, or this one sees that it runs there.
+        fence(Ordering::SeqCst);
+        let (partition, state) = self.vcpu(vcpu);
+        if let Some(core) = state.runs_on().filter(|core| *core != machine.core())
+            && partition.interrupts[usize::from(vcpu.index)].ready() != 0
+        {
+            machine.interrupt_core(core);
+        }
     }
 
     /// A secure interrupt took the core from the normal world (FFA_INTERRUPT from the SPMD).
@@ -203,6 +216,7 @@ impl Spmc {
         let Some(vcpu) = self.accept_interrupt(machine) else { return resume };
         if !self.enter_for_interrupt(machine, vcpu, Caller::InterruptedNormalWorld) {
             // Busy: it sees the interrupt when it runs next.
+            self.make_seen(machine, vcpu);
             return resume;
         }
         self.run_chain(machine, vcpu);
@@ -214,6 +228,9 @@ impl Spmc {
         let Some(vcpu) = self.accept_interrupt(machine) else { return self.continue_or_time_out(machine, current) };
         if vcpu != current && self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current)) {
             return Next::Resume(vcpu);
+        }
+        if vcpu != current {
+            self.make_seen(machine, vcpu);
         }
         Next::Resume(current)
     }
@@ -313,15 +330,19 @@ impl Spmc {
     }
 
     /// Posts NPI to a vCPU of a partition that has notifications.
-    pub(crate) fn raise_notification_pending(&self, vcpu: VcpuId) {
+    pub(crate) fn raise_notification_pending<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
         if !self.config_of(vcpu).is_some_and(|c| c.s_el0) {
-            self.post_virtual(vcpu, NOTIFICATION_PENDING);
+            self.post_virtual(machine, vcpu, NOTIFICATION_PENDING);
         }
     }
 
     /// Gives a vCPU that is about to run the virtual interrupt lines as they stand now.
     pub(crate) fn raise_lines<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
-        let interrupts = &self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index)];
+        let (partition, state) = self.vcpu(vcpu);
+        let interrupts = &partition.interrupts[usize::from(vcpu.index)];
+        state.enter_on(machine.core());
+        // Orders the claim and the core before the reads of what is pending, see `make_seen`.
+        fence(Ordering::SeqCst);
         machine.set_virtual_irq(vcpu, interrupts.irq_line());
         machine.set_virtual_fiq(vcpu, interrupts.fiq_line());
     }

@@ -94,6 +94,9 @@ pub trait Machine: memory::PageTables {
     /// Enables or disables a secure interrupt at the distributor, as group 1 secure, routed to this core when enabled.
     fn enable_interrupt(&mut self, interrupt: u32, enable: bool);
 
+    /// Makes another core stop what it runs for a moment, as by a secure interrupt that is the SPMC's own.
+    fn interrupt_core(&mut self, core: usize);
+
     /// Whether the SPMC's own timer, which ends an initialisation that takes too long, has fired since it was armed.
     fn time_limit_reached(&mut self) -> bool;
 

@@ -375,12 +375,12 @@ impl Spmc {
     }
 
     /// Posts the notification pending interrupt: to the vCPU concerned, or to the one that serves this core.
-    fn tell_receiver<M: Machine>(&self, machine: &M, partition: PartitionIndex, vcpu: Option<u8>) {
+    fn tell_receiver<M: Machine>(&self, machine: &mut M, partition: PartitionIndex, vcpu: Option<u8>) {
         let Some((state, config)) = self.partition(partition) else { return };
         let here = vcpu_on(config, machine.core());
         let started = |index: u8| state.vcpus[usize::from(index)].state() != RunState::Off;
         let index = vcpu.unwrap_or(if started(here) { here } else { 0 });
-        self.raise_notification_pending(VcpuId { partition, index });
+        self.raise_notification_pending(machine, VcpuId { partition, index });
     }
 
     /// Raises a schedule receiver interrupt that a partition on this core had delayed: the normal world gets the core.

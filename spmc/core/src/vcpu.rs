@@ -88,6 +88,8 @@ pub struct Vcpu {
     caller: AtomicU64,
     /// Normal-world interrupts wait while this vCPU runs.
     holds_interrupts: AtomicBool,
+    /// The core that it runs on, or ran on last.
+    core: AtomicU8,
 }
 
 /// No callee. Zero, as all that a fresh [`crate::Spmc`] holds is, so that it takes no room in the image.
@@ -105,6 +107,7 @@ impl Vcpu {
             callee: AtomicU64::new(NOBODY),
             caller: AtomicU64::new(0),
             holds_interrupts: AtomicBool::new(false),
+            core: AtomicU8::new(0),
         }
     }
 
@@ -177,6 +180,16 @@ impl Vcpu {
     /// The same conversation with another caller: the one before it has ended.
     pub fn adopt(&self, caller: Caller) {
         self.caller.store(encode(caller), Ordering::Relaxed);
+    }
+
+    /// This core runs it from now on.
+    pub fn enter_on(&self, core: usize) {
+        self.core.store(core as u8, Ordering::Relaxed);
+    }
+
+    /// The core that runs it at present, if any does.
+    pub fn runs_on(&self) -> Option<usize> {
+        (self.state() == RunState::Running).then(|| usize::from(self.core.load(Ordering::Relaxed)))
     }
 
     /// Who gets the answer.

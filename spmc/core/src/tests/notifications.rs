@@ -2,6 +2,7 @@
 
 use crate::PartitionConfig;
 use crate::fake::*;
+use crate::machine::Exit;
 use bulkhead_ffa::{Regs, Status, Version, function};
 use std::vec::Vec;
 
@@ -209,6 +210,30 @@ fn a_partition_is_told_by_a_virtual_interrupt() {
     bench.request(0x8002, &[]);
     assert_eq!(bench.call(&[INFO]), Regs::new(&[u64::from(function::SUCCESS_64), 0, 1 << 7, 0x8001]));
     bench.request(0x8001, &[]);
+}
+
+#[test]
+fn a_receiver_that_runs_on_another_core_is_interrupted() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el1(0x8001), |guest| {
+        assert_eq!(guest.call(&[BIND, 0x0000_8001, 0, 3]), ok());
+        let request = guest.wait();
+        assert_eq!(guest.bench.on(0).call(&[SET, 0x0000_8001, 0, 1]), ok());
+        assert!(!guest.bench.world().saw(&Event::Interrupted(1)), "it has not enabled the interrupt");
+        guest.call(&[0xff03, 5, 1]);
+        assert_eq!(guest.interrupt(), 5);
+        assert_eq!(guest.bench.on(0).call(&[SET, 0x0000_8001, 0, 2]), ok());
+        assert!(guest.bench.world().saw(&Event::Interrupted(1)));
+        assert!(!guest.irq());
+        guest.stop(Exit::SecureInterrupt);
+        assert!(guest.irq(), "it sees it without a call of its own");
+        guest.respond(&request, &[]);
+    });
+    bench.boot();
+    bench.on(1).request(0x8001, &[]);
+    bench.call(&[SET, 0x0000_8001, 0, 1]);
+    let interruptions = bench.world().events.iter().filter(|event| matches!(event, Event::Interrupted(_))).count();
+    assert_eq!(interruptions, 1, "a waiting one needs none");
 }
 
 #[test]
