@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const INTERRUPT: u32 = 40;
 /// The virtual interrupt that asks for a managed exit.
 const MANAGED_EXIT: u32 = 4;
+/// The one that says that a notification is pending: a reason to end what is computed, too.
+const NOTIFICATION_PENDING: u32 = 5;
 const BASE: u64 = 0x0904_0000;
 const DATA: u64 = 0x00;
 const MASK: u64 = 0x38;
@@ -86,7 +88,7 @@ pub fn interrupted() {
                 TAKEN[vcpu()].fetch_add(1, Ordering::Relaxed);
                 interrupts::deactivate(interrupt);
             }
-            MANAGED_EXIT => EXIT_REQUESTED[vcpu()].store(true, Ordering::Relaxed),
+            MANAGED_EXIT | NOTIFICATION_PENDING => EXIT_REQUESTED[vcpu()].store(true, Ordering::Relaxed),
             _ => {}
         }
     }

@@ -41,8 +41,8 @@ commands! {
     Check = 0x107,
     /// (count): gives up its cycles so often, then answers the count.
     Yield = 0x108,
-    /// (milliseconds, seed): computes for so long with patterns in its registers, or until a managed exit is asked for; answers
-    /// turns, registers that changed, and whether a managed exit was asked for.
+    /// (milliseconds, seed): computes for so long with patterns in its registers, or until a managed exit is asked for or a
+    /// notification is pending; answers turns, registers that changed, and whether that was so.
     Spin = 0x109,
     /// (endpoint): sends Echo to it; answers function, w2, and the payload of the reply.
     Nested = 0x10a,

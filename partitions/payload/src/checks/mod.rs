@@ -4,6 +4,7 @@ mod all_cores;
 mod buffers;
 mod discovery;
 mod failure;
+mod indirect;
 mod init;
 mod interrupts;
 pub mod isolation;
@@ -28,6 +29,7 @@ pub const TABLE: &[&[Check]] = &[
     preemption::CHECKS,
     memory::CHECKS,
     notifications::CHECKS,
+    indirect::CHECKS,
     interrupts::CHECKS,
     state::CHECKS,
     partition_calls::CHECKS,

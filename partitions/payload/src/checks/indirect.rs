@@ -1,0 +1,157 @@
+//! Indirect messages between the worlds and among partitions. Runs after the checks that make the normal world's bitmap.
+
+use super::checks;
+use super::messages::call_from;
+use crate::check::Outcome;
+use crate::probes::{ask, describe, status_of};
+use crate::{board, ensure, pass};
+use bulkhead_sdk::ffa::descriptor::message;
+use bulkhead_sdk::ffa::{EndpointId, Status, function};
+use bulkhead_sdk::{Line, Mailbox};
+use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL1};
+
+checks! { "notifications":
+    message_reaches_each_partition_once,
+    message_reaches_the_normal_world,
+    message_passes_between_partitions,
+    messages_that_may_not_be_are_refused,
+}
+
+static MAILBOX: Mailbox = Mailbox::new();
+const BOTH: [Probe; 2] = [PROBE_EL1, PROBE_EL0];
+const SEND: u64 = function::MSG_SEND2 as u64;
+const GET: u64 = function::NOTIFICATION_GET as u64;
+const FROM_FRAMEWORK: u64 = 4;
+const PAYLOAD: u64 = message::HEADER_SIZE_V1_2 as u64;
+const TEXT: u64 = 0x6f6c_6c65_6821_6b6f;
+
+/// A message of eight bytes: the header's first three words, 64 bits each, of which the third ends with its reserved half.
+fn header(sender: EndpointId, receiver: EndpointId) -> [u64; 3] {
+    let ends = u64::from(sender.0) << 16 | u64::from(receiver.0);
+    [0, PAYLOAD | ends << 32, 8]
+}
+
+/// Writes a message into the normal world's TX buffer.
+fn prepare(sender: EndpointId, receiver: EndpointId) {
+    for (n, word) in header(sender, receiver).into_iter().chain([0, 0, TEXT]).enumerate() {
+        MAILBOX.tx.write(8 * n, &word.to_le_bytes());
+    }
+}
+
+/// Has a partition write a message into its own TX buffer, and send it.
+fn send_from(probe: &Probe, receiver: EndpointId) -> Result<bulkhead_sdk::ffa::Regs, Line> {
+    let tx = ask(probe, Command::Places, &[])?[1];
+    for (n, word) in header(probe.id, receiver).into_iter().chain([0, 0, TEXT]).enumerate() {
+        ask(probe, Command::Write, &[tx + 8 * n as u64, word])?;
+    }
+    call_from(probe, &[SEND])
+}
+
+/// What lies in a partition's RX buffer: ends and text.
+fn received_by(probe: &Probe) -> Result<(u64, u64), Line> {
+    let rx = ask(probe, Command::Places, &[])?[0];
+    let word = |offset: u64| ask(probe, Command::Read, &[rx + offset]).map(|words| words[1]);
+    Ok((word(message::OFFSET as u64)? >> 32, word(PAYLOAD)?))
+}
+
+/// The framework's notifications of a partition.
+fn told(probe: &Probe) -> Result<Result<u64, Status>, Line> {
+    let reply = call_from(probe, &[GET, u64::from(probe.id.0), FROM_FRAMEWORK])?;
+    Ok(reply.as_error().map_or(Ok(u64::from(reply.w(6)) | u64::from(reply.w(7)) << 32), Err))
+}
+
+/// What it should be told: by its manifest the one at S-EL0 takes no notifications.
+fn told_if_able(probe: &Probe, bits: u64) -> Result<u64, Status> {
+    if probe.s_el0 { Err(Status::Denied) } else { Ok(bits) }
+}
+
+fn release_by(probe: &Probe) -> Result<bool, Line> {
+    Ok(call_from(probe, &[u64::from(function::RX_RELEASE)])?.as_error().is_none())
+}
+
+/// A check during which schedule receiver interrupts are taken: a pending one would preempt every partition that runs.
+fn with_interrupts(check: fn() -> Outcome) -> Outcome {
+    board::interrupts(true);
+    let outcome = check();
+    board::interrupts(false);
+    outcome
+}
+
+/// A check that has the normal world's buffers mapped meanwhile.
+fn with_buffers(check: fn() -> Outcome) -> Outcome {
+    let map = MAILBOX.map();
+    ensure!(map.is_ok(), "map: {map:?}");
+    let outcome = with_interrupts(check);
+    let _ = MAILBOX.release();
+    let unmap = MAILBOX.unmap();
+    ensure!(unmap.is_ok(), "unmap: {unmap:?}");
+    outcome
+}
+
+fn message_reaches_each_partition_once() -> Outcome {
+    with_buffers(|| {
+        for probe in BOTH {
+            prepare(EndpointId(0), probe.id);
+            let sent = status_of(&[SEND]);
+            let again = status_of(&[SEND]);
+            let got = received_by(&probe)?;
+            let told = told(&probe)?;
+            let released = release_by(&probe)?;
+            ensure!(sent.is_ok() && again == Err(Status::Busy), "{}: {sent:?}, then {again:?}", probe.name);
+            ensure!(got == (u64::from(probe.id.0), TEXT), "{} got {got:x?}", probe.name);
+            ensure!(told == told_if_able(&probe, 1 << 32), "{} was told {told:x?}", probe.name);
+            ensure!(released, "{} could not release RX", probe.name);
+        }
+        pass!("then BUSY until it is read")
+    })
+}
+
+fn message_reaches_the_normal_world() -> Outcome {
+    with_buffers(|| {
+        for probe in BOTH {
+            let sent = send_from(&probe, EndpointId(0))?;
+            ensure!(sent.as_error().is_none(), "{}: {}", probe.name, describe(&sent));
+            let (ends, text) = (MAILBOX.rx.word(message::OFFSET) >> 32, MAILBOX.rx.word(PAYLOAD as usize));
+            ensure!(ends == u64::from(probe.id.0) << 16 && text == TEXT, "{}: {ends:#x}, {text:#x}", probe.name);
+            let told = status_of(&[GET, 0, FROM_FRAMEWORK]).map(|regs| regs.w(6));
+            ensure!(told == Ok(1) && MAILBOX.release().is_ok(), "told: {told:x?}");
+        }
+        pass!("from both exception levels")
+    })
+}
+
+fn message_passes_between_partitions() -> Outcome {
+    with_interrupts(pass_between_partitions)
+}
+
+fn pass_between_partitions() -> Outcome {
+    for (from, to) in [(PROBE_EL1, PROBE_EL0), (PROBE_EL0, PROBE_EL1)] {
+        let sent = send_from(&from, to.id)?;
+        ensure!(sent.as_error().is_none(), "{} to {}: {}", from.name, to.name, describe(&sent));
+        let got = received_by(&to)?;
+        let told = told(&to)?;
+        ensure!(release_by(&to)?, "{} could not release RX", to.name);
+        ensure!(got == (u64::from(from.id.0) << 16 | u64::from(to.id.0), TEXT), "{} got {got:x?}", to.name);
+        ensure!(told == told_if_able(&to, 1), "{} was told {told:x?}", to.name);
+    }
+    pass!("both ways round")
+}
+
+fn messages_that_may_not_be_are_refused() -> Outcome {
+    let without = status_of(&[SEND]);
+    ensure!(without == Err(Status::Denied), "without buffers: {without:?}");
+    with_buffers(|| {
+        let cases = [
+            ("unknown receiver", EndpointId(0), EndpointId(0x8077), Status::InvalidParameters),
+            ("another's name", PROBE_EL0.id, PROBE_EL1.id, Status::InvalidParameters),
+            ("to itself", EndpointId(0), EndpointId(0), Status::InvalidParameters),
+            ("a receiver without the method", EndpointId(0), VICTIM_EL1.id, Status::Denied),
+        ];
+        for (what, sender, receiver, expected) in cases {
+            prepare(sender, receiver);
+            let result = status_of(&[SEND]);
+            ensure!(result == Err(expected), "{what}: {result:?}");
+        }
+        pass!("{} ways", 1 + cases.len())
+    })
+}
