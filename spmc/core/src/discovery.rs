@@ -186,8 +186,8 @@ impl Spmc {
         let count = self.selected(uuid, true).count();
         // The set of partitions changes only when one fails; the tag tells a client that its earlier entries are stale.
         let current = self.partitions().filter(|(_, p, _)| p.has_failed()).count() as u16;
-        if start == 0 && tag != 0 || start != 0 && tag != current {
-            return Err(if start == 0 { Status::InvalidParameters } else { Status::Retry });
+        if tag != (if start == 0 { 0 } else { current }) {
+            return Err(Status::Retry);
         }
         if count == 0 || start >= count {
             return Err(Status::InvalidParameters);

@@ -2,8 +2,10 @@
 
 use crate::PartitionConfig;
 use crate::fake::*;
-use crate::machine::Exit;
-use bulkhead_ffa::{Status, Version, function};
+use crate::machine::{Address, Exit, Machine};
+use crate::partition::Methods;
+use bulkhead_ffa::{Regs, Status, Version, function};
+use std::vec::Vec;
 
 const CORES: usize = 4;
 const ROUNDS: u64 = 1000;
@@ -91,4 +93,69 @@ fn each_requester_gets_its_own_answer() {
     assert_eq!(ask(&mut bench, 0x8001, 1), Some(1), "and nothing is stuck");
     assert_eq!(ask(&mut bench, 0x8002, 2), Some(2));
     assert_eq!(ask(&mut bench, 0x8003, 3), Some(3));
+}
+
+/// Sends indirect messages round a ring, reading whatever came in before each; how many went out.
+fn send_round(bench: &mut Bench, call: &mut dyn FnMut(&mut Bench, &[u64]) -> Regs, at: Address, own: u16, next: u16) -> u64 {
+    let mut sent = 0;
+    for round in 0..ROUNDS {
+        let ends = u32::from(own) << 16 | u32::from(next);
+        let header: Vec<u8> = [0, 0, 40, ends, 8].into_iter().flat_map(u32::to_le_bytes).chain([0; 20]).chain(round.to_le_bytes()).collect();
+        bench.machine.write(at, &header).unwrap();
+        let answer = call(bench, &[u64::from(function::MSG_SEND2)]);
+        assert!(matches!(answer.as_error(), None | Some(Status::Busy)), "{answer:x?}");
+        sent += u64::from(answer.as_error().is_none());
+        let released = call(bench, &[u64::from(function::RX_RELEASE)]);
+        assert!(matches!(released.as_error(), None | Some(Status::Denied)));
+    }
+    sent
+}
+
+#[test]
+fn messages_in_a_ring_lock_nobody_out() {
+    let mut bench = Bench::new(Version::V1_2);
+    for (n, next) in [(0u16, 0x8002u16), (1, 0)] {
+        let methods = Methods(s_el1(0).methods.0 | Methods::INDIRECT);
+        bench.add(PartitionConfig { methods, ..s_el1(0x8001 + n) }, move |guest| {
+            let tx = Address { pa: SECURE_MEMORY + u64::from(n) * PARTITION_MEMORY, secure: true };
+            assert!(guest.call(&[u64::from(function::RXTX_MAP_64), tx.pa, tx.pa + 0x1000, 1]).as_error().is_none());
+            let request = guest.wait();
+            let mut bench = guest.bench.clone();
+            let sent = send_round(&mut bench, &mut |_, x| guest.call(x), tx, 0x8001 + n, next);
+            guest.respond(&request, &[sent]);
+        });
+    }
+    assert_eq!(bench.boot(), 0);
+    bench.map_buffers();
+    std::thread::scope(|scope| {
+        for (core, id) in [(1, 0x8001), (2, 0x8002)] {
+            let mut core = bench.on(core);
+            scope.spawn(move || assert!(core.request(id, &[]).0[3] > 0, "{id:#x} got a message out"));
+        }
+        let tx = Address { pa: NORMAL_MEMORY + 0x1000, secure: false };
+        assert!(send_round(&mut bench, &mut |bench, x| bench.call(x), tx, 0, 0x8001) > 0);
+    });
+}
+
+#[test]
+fn a_sender_that_waits_for_its_receiver_holds_no_buffer_that_comes_later_in_the_order() {
+    let mut bench = Bench::new(Version::V1_2);
+    let methods = Methods(s_el1(0).methods.0 | Methods::INDIRECT);
+    bench.add(PartitionConfig { methods, ..s_el1(0x8001) }, |guest| {
+        guest.call(&[u64::from(function::RXTX_MAP_64), SECURE_MEMORY, SECURE_MEMORY + 0x1000, 1]);
+    });
+    assert_eq!(bench.boot(), 0);
+    bench.map_buffers();
+    let header: Vec<u8> = [0, 0, 40, 0x8001, 0].into_iter().flat_map(u32::to_le_bytes).collect();
+    bench.machine.write(Address { pa: NORMAL_MEMORY + 0x1000, secure: false }, &header).unwrap();
+    let spmc = bench.spmc.clone();
+    let receiver = spmc.partition(0).unwrap().0.endpoint.mailbox.lock();
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| bench.call(&[u64::from(function::MSG_SEND2)]));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let free = spmc.normal_world.mailbox.try_lock().is_some();
+        drop(receiver);
+        assert!(sender.join().unwrap().as_error().is_none());
+        assert!(free, "a partition that sends to the normal world meanwhile could not go on");
+    });
 }

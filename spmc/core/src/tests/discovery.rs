@@ -310,7 +310,7 @@ fn registers_continue_where_the_last_answer_ended() {
     assert_eq!(answer.0[9..], [0; 9]);
     assert_eq!(bench.call(&[INFO_REGS, 0, 0, 7]), error(Status::InvalidParameters));
     assert_eq!(bench.call(&[INFO_REGS, 0, 0, 5 | 1 << 16]), error(Status::Retry));
-    assert_eq!(bench.call(&[INFO_REGS, 0, 0, 1 << 16]), error(Status::InvalidParameters));
+    assert_eq!(bench.call(&[INFO_REGS, 0, 0, 1 << 16]), error(Status::Retry), "the first call has no tag");
     let [lo, hi] = uuid(0x77).doublewords();
     assert_eq!(bench.call(&[INFO_REGS, lo, hi]), error(Status::InvalidParameters));
 }
@@ -325,4 +325,6 @@ fn a_failed_partition_is_not_listed() {
     let answer = bench.call(&[INFO_REGS]);
     assert_eq!(answer.0[2], 1 << 32 | 24 << 48, "with a tag that tells the lists apart");
     assert_eq!(entry(&answer, 0)[0] as u16, 0x8002);
+    assert_eq!(bench.call(&[INFO_REGS, 0, 0, 1]), error(Status::Retry), "a list from before");
+    assert_eq!(bench.call(&[INFO_REGS, 0, 0, 1 | 1 << 16]), error(Status::InvalidParameters), "there is no second entry");
 }
