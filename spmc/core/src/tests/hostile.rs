@@ -3,8 +3,8 @@
 
 use crate::PartitionConfig;
 use crate::fake::*;
-use crate::machine::Exit;
-use crate::partition::NormalWorldInterrupts;
+use crate::machine::{Address, Exit, Machine};
+use crate::partition::{Methods, NormalWorldInterrupts};
 use crate::vcpu::{Caller, RunState, VcpuId};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{Regs, Version, function};
@@ -67,7 +67,8 @@ fn request() -> BoxedStrategy<Regs> {
     let id = prop_oneof![Just(function::MSG_SEND_DIRECT_REQ_32), Just(function::MSG_SEND_DIRECT_REQ_64), Just(function::MSG_SEND_DIRECT_REQ2)];
     let run = (0u64..4, 0u64..2).prop_map(|(n, vcpu)| Regs::new(&[u64::from(function::RUN), (0x8001 + n) << 16 | vcpu]));
     let request = (id, 0u64..3).prop_map(|(id, n)| Regs::new(&[u64::from(id), 0x8001 + n]));
-    prop_oneof![request, run].boxed()
+    let message = Just(Regs::new(&[u64::from(function::MSG_SEND2)]));
+    prop_oneof![4 => request, 4 => run, 1 => message].boxed()
 }
 
 fn interrupt() -> BoxedStrategy<u32> {
@@ -80,6 +81,7 @@ fn act() -> BoxedStrategy<Act> {
         6 => Just(Act::Answer),
         4 => (0x8001u64..0x8004, 0x8001u64..0x8004).prop_map(|(a, b)| Act::Call(Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), a << 16 | b]))),
         2 => Just(Act::Call(Regs::new(&[u64::from(function::YIELD)]))),
+        2 => Just(Act::Call(Regs::new(&[u64::from(function::MSG_SEND2)]))),
         3 => Just(Act::Stop(Exit::NormalWorldInterrupt)),
         2 => Just(Act::Stop(Exit::SecureInterrupt)),
         2 => interrupt().prop_map(Act::Raise),
@@ -199,6 +201,11 @@ fn check_answer(call: &Regs, answer: &Regs) {
     }
 }
 
+/// The header of an indirect message without payload.
+fn message(from: u16, to: u16) -> Vec<u8> {
+    [0, 0, 40, u32::from(from) << 16 | u32::from(to), 0].into_iter().flat_map(u32::to_le_bytes).collect()
+}
+
 fn is_from_the_spmd(regs: &Regs) -> bool {
     regs.function() == function::MSG_SEND_DIRECT_REQ_32 && regs.w(1) >> 16 == 0xffff || regs.function() == function::INTERRUPT
 }
@@ -214,6 +221,7 @@ proptest! {
         let mut acts = acts.into_iter();
         let mut bench = Bench::new(Version::V1_2);
         bench.map_buffers();
+        bench.machine.write(Address { pa: NORMAL_MEMORY + 0x1000, secure: false }, &message(0, 0x8001)).unwrap();
         for (n, action) in actions.into_iter().enumerate() {
             let normal_world_interrupts = match action {
                 0 => NormalWorldInterrupts::Queued,
@@ -222,9 +230,14 @@ proptest! {
             };
             let interrupts = ArrayVec::from_iter([40 + n as u32]);
             let vcpus = if n == 0 { 2 } else { 1 };
-            let config = PartitionConfig { s_el0: n == 2, vcpus, power_off_messages: true, normal_world_interrupts, interrupts, ..s_el1(0x8001 + n as u16) };
+            let methods = Methods(s_el1(0).methods.0 | Methods::INDIRECT);
+            let config = PartitionConfig { methods, s_el0: n == 2, vcpus, power_off_messages: true, normal_world_interrupts, interrupts, ..s_el1(0x8001 + n as u16) };
             let mine = acts.next().unwrap_or_default();
             let index = bench.add(config, move |guest| {
+                // A message lies ready for the next partition, or for the normal world.
+                let tx = Address { pa: SECURE_MEMORY + n as u64 * PARTITION_MEMORY, secure: true };
+                guest.bench.machine.write(tx, &message(0x8001 + n as u16, [0x8002, 0x8003, 0][n])).unwrap();
+                guest.call(&[u64::from(function::RXTX_MAP_64), tx.pa, tx.pa + 0x1000, 1]);
                 guest.call(&[u64::from(function::SECONDARY_EP_REGISTER_64), SECURE_MEMORY]);
                 guest.call(&[0xff03, 40 + n as u64, 1]);
                 guest.wait();
