@@ -17,6 +17,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 core::arch::global_asm!(include_str!("entry.s"));
+core::arch::global_asm!(include_str!("mem.s"));
 
 macro_rules! el1_registers {
     ($($name:literal,)*) => {
