@@ -26,6 +26,8 @@ pub enum Cmd {
     Run(RunOptions),
     /// Host tests, then boots on QEMU; closes with 'N passed, N failed'.
     Test(TestOptions),
+    /// Count the instructions that each operation executes, by who executes them, on the SPMC as shipped.
+    Bench(BenchOptions),
     /// Build everything (or only the named components) and print the SPMC's size against its limits.
     Build {
         /// Components, by name (see `--list`).
@@ -65,6 +67,25 @@ pub struct TestOptions {
     pub target: bool,
     /// Only host tests whose name contains this text, and boots whose name does.
     pub filter: Option<String>,
+}
+
+/// What `bench` reports.
+#[derive(Debug, Args)]
+pub struct BenchOptions {
+    /// Only operations whose name or instance contains this text.
+    pub filter: Option<String>,
+    /// Write the figures to this file, one object for each operation.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Compare with the figures that an earlier --json wrote: SPMC instructions then, and now in percent of them.
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// Say for each operation which functions of the SPMC execute how many of its instructions.
+    #[arg(long)]
+    pub profile: bool,
+    /// Write docs/performance.md.
+    #[arg(long, conflicts_with = "filter")]
+    pub write_docs: bool,
 }
 
 /// How `run` boots.

@@ -1,6 +1,7 @@
 //! The host tool behind `cargo xtask`: fetches, builds, packs, boots and tests the whole chain.
 
 mod apt;
+mod bench;
 mod build;
 mod cache;
 mod chain;
@@ -70,6 +71,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             if !tests::run(&project, &progress, &options)? {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Cmd::Bench(options) => {
+            doctor::ensure(&project, &progress, false)?;
+            bench::run(&project, &progress, &options)?;
         }
         Cmd::Build { list: true, .. } => {
             for recipe in build::all() {

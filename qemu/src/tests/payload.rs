@@ -17,8 +17,8 @@ use crate::machine::{CPUS, Limits, MEMORY, Machine};
 use crate::package::Format;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::system::{self, Partition, System};
-use crate::toolchain::{self, Crate, Profile};
+use crate::system::{self, Assembled, Partition, System};
+use crate::toolchain::{self, Crate, Image, Profile};
 
 /// One boot.
 #[derive(Clone, Copy, Debug)]
@@ -219,29 +219,7 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
     let programs = Programs::build(project, progress, &selected)?;
     for one in selected {
         println!("Boot '{}': {}", one.name, one.shows);
-        let mut partitions = Vec::new();
-        for p in one.partitions {
-            partitions.push(Partition {
-                name: p.name,
-                manifest: project.root.join(p.manifest),
-                image: programs.image(&p.program)?,
-                load_address: p.load_address,
-                uuid: p.uuid,
-                format: p.format,
-            });
-        }
-        let system = System {
-            name: one.name.to_owned(),
-            tfa: artifacts.dir("tfa")?.to_path_buf(),
-            spmc: spmc.bin.clone(),
-            spmc_manifest: project.root.join(one.spmc_manifest),
-            without: Vec::new(),
-            partitions,
-            normal_world: programs.image(&PAYLOAD)?,
-            memory: MEMORY,
-            judged: one.judged,
-        };
-        let assembled = system::assemble(project, &system)?;
+        let assembled = assemble(project, artifacts.dir("tfa")?, &spmc.bin, &programs, one, &[])?;
         let machine = Machine {
             cpus: one.cpus,
             fw_cfg: vec![("opt/bulkhead/steps".into(), one.steps.into())],
@@ -253,6 +231,61 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
         tally += announced(one.name, &text(&machine.console_log())?, &text(&machine.secure_log())?);
     }
     Ok(tally)
+}
+
+/// What is benchmarked: one partition of each kind, and what the payload repeats.
+const BENCH: PayloadBoot = PayloadBoot {
+    name: "bench",
+    shows: "what each operation costs",
+    spmc_manifest: "manifests/tests/spmc.dts",
+    partitions: &[EL1, EL0],
+    steps: "bench",
+    expects: &[],
+    secure: &["all partitions are up"],
+    cpus: 1,
+    judged: true,
+};
+
+/// Builds the system of the benchmark: a machine that runs it once, the SPMC, and where the partitions lie.
+///
+/// # Errors
+/// When something cannot be built, or on Ctrl-C.
+pub fn bench(project: &Project, progress: &Progress) -> Result<(Machine, Image, Vec<u32>)> {
+    let artifacts = graph::ensure(project, progress, vec![Box::new(tfa::Tfa)])?;
+    let spmc = limits::build_spmc(project, progress, Profile::Release)?;
+    let programs = Programs::build(project, progress, &[&BENCH])?;
+    // The manifest names two partitions more, of which the benchmark has no use.
+    let assembled = assemble(project, artifacts.dir("tfa")?, &spmc.bin, &programs, &BENCH, &["victim-el1", "victim-el0"])?;
+    let fw_cfg = vec![("opt/bulkhead/steps".into(), BENCH.steps.into())];
+    let machine = Machine { cpus: BENCH.cpus, fw_cfg, ..Machine::new(&assembled) };
+    Ok((machine, spmc, BENCH.partitions.iter().map(|p| p.load_address).collect()))
+}
+
+/// The system of a boot, ready to start.
+fn assemble(project: &Project, tfa: &Path, spmc: &Path, programs: &Programs, boot: &PayloadBoot, without: &[&str]) -> Result<Assembled> {
+    let mut partitions = Vec::new();
+    for p in boot.partitions {
+        partitions.push(Partition {
+            name: p.name,
+            manifest: project.root.join(p.manifest),
+            image: programs.image(&p.program)?,
+            load_address: p.load_address,
+            uuid: p.uuid,
+            format: p.format,
+        });
+    }
+    let system = System {
+        name: boot.name.to_owned(),
+        tfa: tfa.to_path_buf(),
+        spmc: spmc.to_path_buf(),
+        spmc_manifest: project.root.join(boot.spmc_manifest),
+        without: without.iter().map(|&name| name.to_owned()).collect(),
+        partitions,
+        normal_world: programs.image(&PAYLOAD)?,
+        memory: MEMORY,
+        judged: boot.judged,
+    };
+    system::assemble(project, &system)
 }
 
 /// The programs of all boots, each compiled once.

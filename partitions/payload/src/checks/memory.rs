@@ -41,7 +41,7 @@ fn failed(what: &str, status: Status) -> Line {
 }
 
 /// Runs a check with RX/TX buffers mapped.
-fn with_buffers(check: impl FnOnce() -> Outcome) -> Outcome {
+pub fn with_buffers(check: impl FnOnce() -> Outcome) -> Outcome {
     MAILBOX.map().map_err(|status| failed("RXTX_MAP", status))?;
     let outcome = check();
     let unmapped = MAILBOX.unmap();
@@ -53,7 +53,7 @@ fn borrower(probe: &Probe, permissions: u8) -> Borrower {
 }
 
 /// Gives ranges to one partition.
-fn give(kind: Kind, probe: &Probe, ranges: &[Range], fragment: usize) -> Result<u64, Status> {
+pub fn give(kind: Kind, probe: &Probe, ranges: &[Range], fragment: usize) -> Result<u64, Status> {
     let borrowers = [borrower(probe, if kind == Kind::Donate { 0 } else { READ_WRITE })];
     let mut description = Description::lender(SELF, &borrowers, ranges);
     description.tag = TAG;
@@ -100,7 +100,8 @@ fn shared_page_is_seen_by_both_sides() -> Outcome {
     })
 }
 
-fn give_back(probe: &Probe, handle: u64) -> Result<(), Line> {
+/// The partition relinquishes, and the memory is reclaimed.
+pub fn give_back(probe: &Probe, handle: u64) -> Result<(), Line> {
     ask_for_status(probe, Command::Relinquish, &[handle, 0])?.map_err(|s| failed("RELINQUISH", s))?;
     memory::reclaim(handle, 0).map_err(|s| failed("RECLAIM", s))
 }

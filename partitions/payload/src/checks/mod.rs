@@ -1,6 +1,7 @@
 //! The checks, by groups. A check is one line in its group's table and one function.
 
 mod all_cores;
+mod bench;
 mod buffers;
 mod discovery;
 mod failure;
@@ -40,6 +41,7 @@ pub const TABLE: &[&[Check]] = &[
     managed_exit::CHECKS,
     versions::CHECKS,
     init::CHECKS,
+    bench::CHECKS,
 ];
 
 /// A check's line in a table.

@@ -1,0 +1,191 @@
+//! Operations that the host counts instruction by instruction (`cargo xtask bench`). An operation lies between two markers,
+//! hints that are NOPs to the CPU and that the host's plugin sees; it is repeated, and `BENCH <times> <operation> | <instance>`
+//! says what the last so many were. Nothing here knows which SPMC is measured.
+#![expect(unsafe_code, reason = "the markers are instructions")]
+
+use super::checks;
+use super::memory::{give, give_back, retrieve_from, with_buffers};
+use super::messages::call_from;
+use crate::check::Outcome;
+use crate::probes::{SELF, describe, finish, resume, send};
+use crate::{board, ensure, pass, say};
+use bulkhead_sdk::ffa::{Regs, Version, function};
+use bulkhead_sdk::memory::{Kind, Range};
+use bulkhead_sdk::message::{Convention, request};
+use bulkhead_sdk::{Line, PAGE, call};
+use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
+
+checks! { "bench":
+    discovery,
+    direct_requests,
+    nested_requests,
+    run_of_a_waiting_partition,
+    yield_and_run,
+    notifications,
+    memory_shares,
+}
+
+const BOTH: [(Probe, &str); 2] = [(PROBE_EL1, "S-EL1"), (PROBE_EL0, "S-EL0")];
+/// Times that an operation is repeated: the first is cold, the last is warm.
+const TIMES: u32 = 16;
+/// Normal memory that nobody uses, at a boundary of 2 MiB.
+const UNUSED: u64 = 0x8000_0000;
+const TAG: u64 = 0x7a67;
+const BITS: u64 = 1;
+
+/// What happens in `work` is counted.
+#[inline(always)]
+fn counted<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: HINT #0x7e does nothing.
+    unsafe { core::arch::asm!("hint #0x7e", options(nostack, preserves_flags)) };
+    let result = work();
+    // SAFETY: HINT #0x7f does nothing.
+    unsafe { core::arch::asm!("hint #0x7f", options(nostack, preserves_flags)) };
+    result
+}
+
+/// Repeats `once`, which has one [`counted`] operation, and says so.
+fn repeat(operation: &str, instance: &str, mut once: impl FnMut() -> Result<(), Line>) -> Result<(), Line> {
+    for _ in 0..TIMES {
+        once()?;
+    }
+    say!("BENCH {TIMES} {operation} | {instance}");
+    Ok(())
+}
+
+/// One call, which must be answered by `answer`.
+fn one_call(regs: Regs, answer: u32) -> Result<(), Line> {
+    let reply = counted(|| call(regs));
+    ensure!(reply.function() == answer, "{}", describe(&reply));
+    Ok(())
+}
+
+fn discovery() -> Outcome {
+    repeat("FFA_VERSION", "-", || {
+        let reply = counted(|| call(Regs::new(&[u64::from(function::VERSION), u64::from(Version::V1_2.0)])));
+        ensure!(Version(reply.w(0)).major() == 1, "answered {:#x}", reply.0[0]);
+        Ok(())
+    })?;
+    let requests = [u64::from(function::FEATURES), u64::from(function::MSG_SEND_DIRECT_REQ_64)];
+    repeat("FFA_FEATURES", "-", || one_call(Regs::new(&requests), function::SUCCESS_32))?;
+    repeat("FFA_ID_GET", "-", || one_call(Regs::new(&[u64::from(function::ID_GET)]), function::SUCCESS_32))?;
+    let count = [u64::from(function::PARTITION_INFO_GET), 0, 0, 0, 0, 1];
+    repeat("FFA_PARTITION_INFO_GET", "count", || one_call(Regs::new(&count), function::SUCCESS_32))?;
+    let regs = [u64::from(function::PARTITION_INFO_GET_REGS)];
+    repeat("FFA_PARTITION_INFO_GET_REGS", "all", || one_call(Regs::new(&regs), function::SUCCESS_64))?;
+    pass!("5 calls")
+}
+
+fn direct_requests() -> Outcome {
+    let conventions = [
+        ("direct request", Convention::Direct64, function::MSG_SEND_DIRECT_RESP_64),
+        ("direct request 2", Convention::Direct2, function::MSG_SEND_DIRECT_RESP2),
+    ];
+    for (name, convention, answer) in conventions {
+        for (probe, instance) in BOTH {
+            let regs = request(convention, SELF, probe.id, probe.uuid, &[Command::Echo as u64, 2, 3, 4]);
+            repeat(name, instance, || one_call(regs, answer))?;
+        }
+    }
+    pass!("both kinds, both partitions")
+}
+
+fn nested_requests() -> Outcome {
+    for (from, to, instance) in [(PROBE_EL1, PROBE_EL0, "S-EL1 asks S-EL0"), (PROBE_EL0, PROBE_EL1, "S-EL0 asks S-EL1")] {
+        let regs = request(Convention::Direct64, SELF, from.id, from.uuid, &[Command::Nested as u64, u64::from(to.id.0), 7]);
+        repeat("direct request, nested", instance, || one_call(regs, function::MSG_SEND_DIRECT_RESP_64))?;
+    }
+    pass!("both ways round")
+}
+
+fn run_of_a_waiting_partition() -> Outcome {
+    for (probe, instance) in BOTH {
+        let regs = Regs::new(&[u64::from(function::RUN), u64::from(probe.id.0) << 16]);
+        repeat("FFA_RUN, waiting", instance, || one_call(regs, function::MSG_WAIT))?;
+    }
+    pass!("both partitions")
+}
+
+fn yield_and_run() -> Outcome {
+    for (probe, instance) in BOTH {
+        let mut yielded = send(&probe, Convention::Direct64, &[Command::Yield as u64, u64::from(TIMES) + 1]);
+        repeat("FFA_RUN, then FFA_YIELD", instance, || {
+            ensure!(yielded.function() == function::YIELD, "{}", describe(&yielded));
+            yielded = counted(|| resume(&yielded));
+            Ok(())
+        })?;
+        let answer = finish(yielded);
+        ensure!(answer.function() == function::MSG_SEND_DIRECT_RESP_64, "{}", describe(&answer));
+    }
+    pass!("both partitions")
+}
+
+/// A call by which the partition takes part in setting up, with interrupts let in: its notifications raise one.
+fn prepare(regs: &[u64]) -> Result<(), Line> {
+    board::interrupts(true);
+    let reply = call_from(&PROBE_EL1, regs);
+    board::interrupts(false);
+    let reply = reply?;
+    ensure!(reply.as_error().is_none(), "{}: {}", function::name(regs[0] as u32).unwrap_or("?"), describe(&reply));
+    Ok(())
+}
+
+fn own(regs: &[u64]) -> Result<(), Line> {
+    let reply = call(Regs::new(regs));
+    ensure!(reply.as_error().is_none(), "{}: {}", function::name(regs[0] as u32).unwrap_or("?"), describe(&reply));
+    Ok(())
+}
+
+fn notifications() -> Outcome {
+    let id = u64::from(PROBE_EL1.id.0);
+    own(&[u64::from(function::NOTIFICATION_BITMAP_CREATE), 0, 1])?;
+    own(&[u64::from(function::NOTIFICATION_BIND), id << 16, 0, BITS, 0])?;
+    prepare(&[u64::from(function::NOTIFICATION_BIND), id, 0, BITS, 0])?;
+    let set = [u64::from(function::NOTIFICATION_SET), id, 0, BITS, 0];
+    let to_normal_world = [u64::from(function::NOTIFICATION_SET), id << 16, 0, BITS, 0];
+    let get = [u64::from(function::NOTIFICATION_GET), 0, 1];
+    let information = [u64::from(function::NOTIFICATION_INFO_GET_64)];
+    repeat("FFA_NOTIFICATION_SET", "to S-EL1", || {
+        one_call(Regs::new(&set), function::SUCCESS_32)?;
+        prepare(&[u64::from(function::NOTIFICATION_GET), id, 2])
+    })?;
+    repeat("FFA_NOTIFICATION_INFO_GET", "one pending", || {
+        prepare(&to_normal_world)?;
+        one_call(Regs::new(&information), function::SUCCESS_64)?;
+        own(&get)
+    })?;
+    repeat("FFA_NOTIFICATION_GET", "one pending", || {
+        prepare(&to_normal_world)?;
+        one_call(Regs::new(&get), function::SUCCESS_32)
+    })?;
+    prepare(&[u64::from(function::NOTIFICATION_UNBIND), id, 0, BITS, 0])?;
+    own(&[u64::from(function::NOTIFICATION_UNBIND), id << 16, 0, BITS, 0])?;
+    pass!("set, asked for and got")
+}
+
+/// Share, then by request to the partition retrieve and relinquish, then reclaim.
+fn share_cycle(probe: &Probe, ranges: &[Range]) -> Result<(), Line> {
+    let handle = give(Kind::Share, probe, ranges, PAGE).map_err(|s| Line::new(format_args!("MEM_SHARE: {s:?}")))?;
+    let [_, pages, ..] = retrieve_from(probe, handle, SELF, TAG)?;
+    let shared: u32 = ranges.iter().map(|range| range.pages).sum();
+    ensure!(pages == u64::from(shared), "{pages} pages came of {shared}");
+    give_back(probe, handle)
+}
+
+fn memory_shares() -> Outcome {
+    let scattered: [Range; 128] = core::array::from_fn(|n| Range { address: UNUSED + (2 * n * PAGE) as u64, pages: 1 });
+    let cases: [(&[Range], &str); 4] = [
+        (&[Range { address: UNUSED, pages: 1 }], "1 page"),
+        (&[Range { address: UNUSED, pages: 512 }], "512 pages at 2 MiB"),
+        (&[Range { address: UNUSED + PAGE as u64, pages: 512 }], "512 pages at 2 MiB + 4 KiB"),
+        (&scattered, "128 scattered pages"),
+    ];
+    with_buffers(|| {
+        for (ranges, instance) in cases {
+            for (probe, level) in BOTH {
+                repeat("share cycle", Line::new(format_args!("{level}, {instance}")).as_str(), || counted(|| share_cycle(&probe, ranges)))?;
+            }
+        }
+        pass!("{} cases", 2 * cases.len())
+    })
+}
