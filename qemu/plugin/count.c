@@ -56,6 +56,8 @@ EXPORT int qemu_plugin_version = 4;
 /* --- Ranges ------------------------------------------------------------------------------------------------------ */
 
 enum class { SPMC, EL3, PARTITION, NORMAL, OTHER, CLASSES };
+/* The SPMC has executed ERET: if it runs next, an exception came before anyone else could execute an instruction. */
+#define LEFT CLASSES
 static const char *const class_names[CLASSES] = {"spmc", "el3", "partition", "normal", "other"};
 
 #define MAX_RANGES 16
@@ -81,7 +83,7 @@ struct counts {
     uint64_t exceptions;    /* entries of the SPMC from anywhere but EL3, which returns to it */
     uint64_t barriers;      /* DSB, DMB, ISB, SB of the SPMC */
     uint64_t invalidations; /* TLBI of the SPMC */
-    uint64_t class;         /* of the block that runs */
+    uint64_t class;         /* of the block that runs, or LEFT */
 };
 
 static struct qemu_plugin_scoreboard *scoreboard;
@@ -155,6 +157,11 @@ static void changed(unsigned vcpu, void *data) {
 #define HINT_BEGIN 0xd5032fdfu /* HINT #0x7e */
 #define HINT_END 0xd5032fffu   /* HINT #0x7f */
 
+static bool is_return(uint32_t opcode) {
+    /* ERET, ERETAA, ERETAB */
+    return opcode == 0xd69f03e0 || (opcode & 0xfffffbff) == 0xd69f0bff;
+}
+
 static bool is_barrier(uint32_t opcode) {
     return (opcode & 0xfffff01f) == 0xd503301f && ((opcode >> 5) & 7) >= 4;
 }
@@ -184,6 +191,10 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block) {
         add(insn, at(offsetof(struct counts, executed) + class * sizeof(uint64_t)));
         if (class != SPMC) {
             continue;
+        }
+        if (is_return(opcode)) {
+            counter class_counter = at(offsetof(struct counts, class));
+            qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_STORE, class_counter, LEFT);
         }
         if (is_barrier(opcode)) {
             add(insn, at(offsetof(struct counts, barriers)));

@@ -30,6 +30,7 @@ const REFERENCES: &[Reference] = &[
     reference("direct request 2", "S-EL0", 5_480, None, 320),
     reference("FFA_RUN, waiting", "S-EL1", 5_312, None, 400),
     reference("FFA_RUN, waiting", "S-EL0", 5_224, None, 280),
+    reference("interrupt, then FFA_RUN", "S-EL1", 8_897, None, 1_000),
     reference("FFA_NOTIFICATION_SET", "to S-EL1", 2_814, None, 300),
     reference("share cycle", "S-EL1, 1 page", 923_531, Some(907_939), 10_000),
     reference("share cycle", "S-EL1, 512 pages at 2 MiB", 748_625, None, 40_000),
@@ -57,6 +58,9 @@ const READING: &str = "
   SPMC's share of two direct requests is in it.
 - *FFA_RUN, then FFA_YIELD* resumes a partition that yielded and ends where it yields again. A nested request is one from the
   normal world to a partition, which sends one to the other: both are counted.
+- *interrupt, then FFA_RUN* is a direct request that an interrupt of the normal world keeps from starting: FFA_INTERRUPT comes back,
+  the normal world takes the interrupt and resumes the partition, which answers.
+- *FFA_MSG_SEND2* carries eight bytes.
 - *boot* is counted from power-on to the normal world's first instruction; what it has outside SPMC, EL3 and partitions is BL1 in flash.
 ";
 

@@ -3,12 +3,12 @@
 //! says what the last so many were. Nothing here knows which SPMC is measured.
 #![expect(unsafe_code, reason = "the markers are instructions")]
 
-use super::checks;
+use super::{checks, indirect};
 use super::memory::{give, give_back, retrieve_from, with_buffers};
 use super::messages::call_from;
 use crate::check::Outcome;
 use crate::probes::{SELF, describe, finish, resume, send};
-use crate::{board, ensure, pass, say};
+use crate::{board, ensure, gic, pass, say};
 use bulkhead_sdk::ffa::{Regs, Version, function};
 use bulkhead_sdk::memory::{Kind, Range};
 use bulkhead_sdk::message::{Convention, request};
@@ -21,7 +21,9 @@ checks! { "bench":
     nested_requests,
     run_of_a_waiting_partition,
     yield_and_run,
+    preempted_requests,
     notifications,
+    indirect_messages,
     memory_shares,
 }
 
@@ -120,6 +122,29 @@ fn yield_and_run() -> Outcome {
     pass!("both partitions")
 }
 
+/// An interrupt is pending when the partition is entered: it goes back at once, the normal world takes the interrupt and resumes it.
+fn preempted_requests() -> Outcome {
+    for (probe, instance) in BOTH {
+        let regs = request(Convention::Direct64, SELF, probe.id, probe.uuid, &[Command::Echo as u64, 2, 3, 4]);
+        repeat("interrupt, then FFA_RUN", instance, || {
+            let before = gic::timer_interrupts();
+            gic::start_timer_once(0);
+            let (first, last) = counted(|| {
+                let first = call(regs);
+                board::interrupts(true);
+                board::interrupts(false);
+                (first, resume(&first))
+            });
+            ensure!(first.function() == function::INTERRUPT, "{}", describe(&first));
+            ensure!(gic::timer_interrupts() == before + 1, "{} interrupts came", gic::timer_interrupts() - before);
+            ensure!(last.function() == function::MSG_SEND_DIRECT_RESP_64, "{}", describe(&last));
+            Ok(())
+        })?;
+    }
+    gic::stop_timer();
+    pass!("both partitions")
+}
+
 /// A call by which the partition takes part in setting up, with interrupts let in: its notifications raise one.
 fn prepare(regs: &[u64]) -> Result<(), Line> {
     board::interrupts(true);
@@ -161,6 +186,26 @@ fn notifications() -> Outcome {
     prepare(&[u64::from(function::NOTIFICATION_UNBIND), id, 0, BITS, 0])?;
     own(&[u64::from(function::NOTIFICATION_UNBIND), id << 16, 0, BITS, 0])?;
     pass!("set, asked for and got")
+}
+
+fn indirect_messages() -> Outcome {
+    indirect::with_buffers(|| {
+        for (probe, instance) in [(PROBE_EL1, "to S-EL1"), (PROBE_EL0, "to S-EL0")] {
+            repeat("FFA_MSG_SEND2", instance, || {
+                indirect::prepare(SELF, probe.id);
+                // The interrupt that tells of it is taken afterwards.
+                board::interrupts(false);
+                let sent = one_call(Regs::new(&[u64::from(function::MSG_SEND2)]), function::SUCCESS_32);
+                board::interrupts(true);
+                sent?;
+                // The one at S-EL0 takes no notifications, and is told of none.
+                let _ = indirect::told(&probe)?;
+                ensure!(indirect::release_by(&probe)?, "{} could not release RX", probe.name);
+                Ok(())
+            })?;
+        }
+        pass!("to both partitions")
+    })
 }
 
 /// Share, then by request to the partition retrieve and relinquish, then reclaim.

@@ -32,7 +32,7 @@ fn header(sender: EndpointId, receiver: EndpointId) -> [u64; 3] {
 }
 
 /// Writes a message into the normal world's TX buffer.
-fn prepare(sender: EndpointId, receiver: EndpointId) {
+pub fn prepare(sender: EndpointId, receiver: EndpointId) {
     for (n, word) in header(sender, receiver).into_iter().chain([0, 0, TEXT]).enumerate() {
         MAILBOX.tx.write(8 * n, &word.to_le_bytes());
     }
@@ -55,7 +55,7 @@ fn received_by(probe: &Probe) -> Result<(u64, u64), Line> {
 }
 
 /// The framework's notifications of a partition.
-fn told(probe: &Probe) -> Result<Result<u64, Status>, Line> {
+pub fn told(probe: &Probe) -> Result<Result<u64, Status>, Line> {
     let reply = call_from(probe, &[GET, u64::from(probe.id.0), FROM_FRAMEWORK])?;
     Ok(reply.as_error().map_or(Ok(u64::from(reply.w(6)) | u64::from(reply.w(7)) << 32), Err))
 }
@@ -65,7 +65,7 @@ fn told_if_able(probe: &Probe, bits: u64) -> Result<u64, Status> {
     if probe.s_el0 { Err(Status::Denied) } else { Ok(bits) }
 }
 
-fn release_by(probe: &Probe) -> Result<bool, Line> {
+pub fn release_by(probe: &Probe) -> Result<bool, Line> {
     Ok(call_from(probe, &[u64::from(function::RX_RELEASE)])?.as_error().is_none())
 }
 
@@ -78,7 +78,7 @@ fn with_interrupts(check: fn() -> Outcome) -> Outcome {
 }
 
 /// A check that has the normal world's buffers mapped meanwhile.
-fn with_buffers(check: fn() -> Outcome) -> Outcome {
+pub fn with_buffers(check: fn() -> Outcome) -> Outcome {
     let map = MAILBOX.map();
     ensure!(map.is_ok(), "map: {map:?}");
     let outcome = with_interrupts(check);
