@@ -25,6 +25,7 @@ checks! { "bench":
     notifications,
     indirect_messages,
     memory_shares,
+    memory_shares_among_others,
 }
 
 const BOTH: [(Probe, &str); 2] = [(PROBE_EL1, "S-EL1"), (PROBE_EL0, "S-EL0")];
@@ -219,11 +220,13 @@ fn share_cycle(probe: &Probe, ranges: &[Range]) -> Result<(), Line> {
 
 fn memory_shares() -> Outcome {
     let scattered: [Range; 128] = core::array::from_fn(|n| Range { address: UNUSED + (2 * n * PAGE) as u64, pages: 1 });
-    let cases: [(&[Range], &str); 4] = [
+    let long: [Range; 512] = core::array::from_fn(|n| Range { address: UNUSED + (9 * n * PAGE) as u64, pages: 8 });
+    let cases: [(&[Range], &str); 5] = [
         (&[Range { address: UNUSED, pages: 1 }], "1 page"),
         (&[Range { address: UNUSED, pages: 512 }], "512 pages at 2 MiB"),
         (&[Range { address: UNUSED + PAGE as u64, pages: 512 }], "512 pages at 2 MiB + 4 KiB"),
         (&scattered, "128 scattered pages"),
+        (&long, "4,096 pages in fragments"),
     ];
     with_buffers(|| {
         for (ranges, instance) in cases {
@@ -232,5 +235,27 @@ fn memory_shares() -> Outcome {
             }
         }
         pass!("{} cases", 2 * cases.len())
+    })
+}
+
+/// Shares that stay meanwhile: two numbers, so that growth shows. With one already, the tables of the neighbourhood stay.
+const ALIVE: [(usize, &str); 2] = [(1, "S-EL1, 1 page beside 1 share"), (32, "S-EL1, 1 page beside 32 shares")];
+
+fn memory_shares_among_others() -> Outcome {
+    with_buffers(|| {
+        for (count, instance) in ALIVE {
+            let mut handles = [0; 32];
+            for (n, handle) in handles[..count].iter_mut().enumerate() {
+                let ranges = [Range { address: UNUSED + (2 * (n + 1) * PAGE) as u64, pages: 1 }];
+                *handle = give(Kind::Share, &PROBE_EL1, &ranges, PAGE).map_err(|s| Line::new(format_args!("share {n}: {s:?}")))?;
+                retrieve_from(&PROBE_EL1, *handle, SELF, TAG)?;
+            }
+            let ranges = [Range { address: UNUSED, pages: 1 }];
+            repeat("share cycle", instance, || counted(|| share_cycle(&PROBE_EL1, &ranges)))?;
+            for handle in &handles[..count] {
+                give_back(&PROBE_EL1, *handle)?;
+            }
+        }
+        pass!("beside 1 and 32")
     })
 }
