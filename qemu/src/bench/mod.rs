@@ -51,6 +51,9 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
     let all: Vec<Figures> = operations.iter().map(|o| o.figures.clone()).collect();
     let wanted = |f: &Figures| options.filter.as_deref().is_none_or(|text| f.operation.contains(text) || f.instance.contains(text));
     let chosen: Vec<Figures> = all.iter().filter(|f| wanted(f)).cloned().collect();
+    if chosen.is_empty() {
+        bail!("no operation or instance contains '{}'", options.filter.as_deref().unwrap_or_default());
+    }
     print!("{}", table::show(&chosen, earlier.as_deref()));
     if options.profile {
         let symbols = profile::Symbols::read(&spmc.elf)?;
