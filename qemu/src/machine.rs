@@ -7,10 +7,6 @@
 //! let end = run.watch(&Limits::default(), &mut |step| println!("{}", step.show()))?;    // collects STEP lines to the end
 //! ```
 //!
-//! Secondary cores wait for PSCI in BL1's holding pen, and BL1 runs from the flash bank in which StMM keeps variables: while it
-//! programs that bank, a read gives the flash's status, and a core that fetches it as an instruction is lost. So the secondary
-//! cores start in a second copy of BL1, in the other bank, which nobody can write.
-//!
 //! Both consoles are kept in files of the system's directory: `console.log` (normal world) and `secure.log`. A machine ends
 //! with its [`Run`], on every way out, and on Ctrl-C: QEMU is in a process group that [`crate::interrupt`] knows.
 
@@ -41,8 +37,6 @@ use crate::system::Assembled;
 pub const MEMORY: u32 = 2048;
 /// Cores unless told otherwise.
 pub const CPUS: u32 = 4;
-/// Where the second flash bank lies.
-const ROM_BASE: u64 = 0x0400_0000;
 /// Lines of a console in an error.
 const TAIL: usize = 25;
 
@@ -53,8 +47,6 @@ pub struct Machine {
     pub dir: PathBuf,
     /// The secure flash bank.
     pub flash: PathBuf,
-    /// The other bank, read-only.
-    pub rom: PathBuf,
     /// A disk of the normal world; what is written to it is forgotten.
     pub disk: Option<PathBuf>,
     /// Cores, 1 to 8.
@@ -85,7 +77,6 @@ impl Machine {
         Self {
             dir: assembled.dir.clone(),
             flash: assembled.flash.clone(),
-            rom: assembled.rom.clone(),
             disk: None,
             cpus: CPUS,
             memory: assembled.memory,
@@ -118,10 +109,6 @@ impl Machine {
             command.arg("-no-reboot");
         }
         command.arg("-drive").arg(option("if=pflash,unit=0,format=raw,file=", &self.flash, ""));
-        command.arg("-drive").arg(option("if=pflash,unit=1,format=raw,readonly=on,file=", &self.rom, ""));
-        for core in 1..self.cpus {
-            command.arg("-device").arg(format!("loader,addr={ROM_BASE:#x},cpu-num={core}"));
-        }
         if let Some(disk) = &self.disk {
             command.arg("-drive").arg(option("if=none,id=disk,format=raw,snapshot=on,file=", disk, ""));
             command.args(["-device", "virtio-blk-device,drive=disk"]);
@@ -566,19 +553,10 @@ mod tests {
 
     #[test]
     fn commas_in_values_are_doubled_for_qemu() {
-        let assembled = Assembled { dir: "/o".into(), flash: "/o/a,b.img".into(), rom: "/o/rom.img".into(), memory: MEMORY };
+        let assembled = Assembled { dir: "/o".into(), flash: "/o/a,b.img".into(), memory: MEMORY };
         let machine = Machine { fw_cfg: vec![("opt/x".into(), "a,b".into())], disk: Some("/d".into()), ..Machine::new(&assembled) };
         let shown = exec::show(&machine.command());
         assert!(shown.contains("file=/o/a,,b.img") && shown.contains("string=a,,b"), "{shown}");
         assert!(shown.contains("snapshot=on,file=/d"), "{shown}");
-    }
-
-    #[test]
-    fn secondary_cores_start_outside_the_flash_that_stmm_writes() {
-        let assembled = Assembled { dir: "/o".into(), flash: "/o/flash.img".into(), rom: "/o/rom.img".into(), memory: MEMORY };
-        let shown = exec::show(&Machine { cpus: 3, ..Machine::new(&assembled) }.command());
-        assert!(shown.contains("unit=1,format=raw,readonly=on,file=/o/rom.img"), "{shown}");
-        assert_eq!(shown.matches("loader,addr=0x4000000,cpu-num=").count(), 2, "{shown}");
-        assert!(shown.contains("cpu-num=1") && shown.contains("cpu-num=2"), "{shown}");
     }
 }

@@ -83,8 +83,6 @@ pub struct Assembled {
     pub dir: PathBuf,
     /// The flash image.
     pub flash: PathBuf,
-    /// The image of the other bank, never written: BL1 once more, for the secondary cores (see [`crate::machine`]).
-    pub rom: PathBuf,
     /// The normal world's memory, in MiB.
     pub memory: u32,
 }
@@ -129,9 +127,7 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
     }
     let flash = dir.join("flash.img");
     write_firmware(&flash, &tfa("bl1.bin")?, &fip::write(&images)?)?;
-    let rom = dir.join("rom.img");
-    write_rom(&rom, &tfa("bl1.bin")?)?;
-    Ok(Assembled { dir, flash, rom, memory: system.memory })
+    Ok(Assembled { dir, flash, memory: system.memory })
 }
 
 /// Memory that no partition may have: the same as the SPMC takes at boot.
@@ -198,15 +194,6 @@ fn write_firmware(flash: &Path, bl1: &[u8], fip: &[u8]) -> Result<()> {
         file.write_all_at(fip, FIP_OFFSET)
     };
     write().with_context(|| format!("cannot write the flash image {}", flash.display()))
-}
-
-/// A flash bank with BL1 at its start.
-fn write_rom(rom: &Path, bl1: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        fs::write(rom, bl1)?;
-        OpenOptions::new().write(true).open(rom)?.set_len(FLASH_SIZE)
-    };
-    write().with_context(|| format!("cannot write {}", rom.display()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -280,7 +267,7 @@ mod tests {
         OpenOptions::new().write(true).open(&flash).unwrap().write_all_at(b"v", STORE_OFFSET).unwrap();
         write_firmware(&flash, b"1", b"new").unwrap();
         assert_eq!((at(FIP_OFFSET), at(STORE_OFFSET)), (b'n', b'v'));
-        forget_variables(&Assembled { dir: dir.path().into(), flash: flash.clone(), rom: PathBuf::new(), memory: 1024 }).unwrap();
+        forget_variables(&Assembled { dir: dir.path().into(), flash: flash.clone(), memory: 1024 }).unwrap();
         assert_eq!((at(FIP_OFFSET), at(STORE_OFFSET)), (b'n', 0xff));
     }
 
