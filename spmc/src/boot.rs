@@ -180,7 +180,7 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         let head = AddressRange::new(memory.base(), one.package.image.offset as u64).unwrap_or_default();
         own(image, Permissions { read: true, write: false, execute: true }, true, MemoryType::Normal).map_err(tables("an image"))?;
         own(head, Permissions { read: true, write: false, execute: false }, true, MemoryType::Normal).map_err(tables("a package"))?;
-        stage2::map_vectors(index, image::forward_page()).map_err(tables("the vectors"))?;
+        stage2::map_vectors(index, image::forward_vectors() & !(PAGE - 1)).map_err(tables("the vectors"))?;
     }
     let permissions = |a: bulkhead_manifests::partition::RegionAttributes| Permissions { read: true, write: a.writable(), execute: a.executable() };
     for region in &manifest.memory_regions {

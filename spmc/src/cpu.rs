@@ -252,7 +252,7 @@ impl Machine for Cpu {
             *el1.register(El1Register::Ttbr0) = stage2::roots(vcpu.partition).and_then(|r| r.stage1).map_or(0, |root| root.0);
             *el1.register(El1Register::Tcr) = stage2::TCR;
             *el1.register(El1Register::Mair) = stage2::MAIR;
-            *el1.register(El1Register::Vbar) = image::forward_page();
+            *el1.register(El1Register::Vbar) = image::forward_vectors();
             *el1.register(El1Register::Cntkctl) = COUNTERS_AT_EL0;
         }
     }

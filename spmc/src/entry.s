@@ -267,9 +267,12 @@ emergency_stacks:
     .skip 8 * 2048
 
 // The vectors of EL1 in S-EL0 partitions: every exception that EL0 takes to EL1 goes on to S-EL2, which reads the
-// EL1 syndrome. One page, executable by EL1 only.
-.section .text_forward, "ax"
+// EL1 syndrome. Their page is executable for a partition's EL1, which runs nothing but these, and invisible to its EL0; the
+// rest of it is code like any other.
+.text
 .balign 0x800
+.global __forward_vectors
+__forward_vectors:
 .rept 16
 .balign 0x80
     hvc     #0xb17

@@ -54,7 +54,7 @@ pub fn decode(context: &mut VcpuContext, s_el0: bool) -> Decoded {
     }
 }
 
-/// An exception that EL0 took to the vectors of [`crate::image::forward_page`].
+/// An exception that EL0 took to the vectors of [`crate::image::forward_vectors`].
 fn forwarded(context: &mut VcpuContext) -> Decoded {
     let syndrome = Syndrome(sysreg::esr_el1::read());
     context.pc = sysreg::elr_el1::read();

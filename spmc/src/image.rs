@@ -18,8 +18,8 @@ macro_rules! symbols {
 symbols! {
     /// First byte of the image, and of its code.
     start = __image_start;
-    /// The page of EL1 vectors of S-EL0 partitions, within the code.
-    forward_page = __forward_start;
+    /// EL1 vectors of S-EL0 partitions, within the code.
+    forward_vectors = __forward_vectors;
     /// End of the code, start of constants.
     text_end = __text_end;
     /// End of constants, start of data.
