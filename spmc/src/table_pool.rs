@@ -98,10 +98,11 @@ impl Drop for Tables<'_> {
     }
 }
 
+#[inline(always)]
 fn entry(table: u64, index: usize) -> *mut u64 {
     debug_assert!(index < 512);
     debug_assert!(table >= image::tables_start() && table < image::tables_start() + pages() as u64 * PAGE);
-    (table as usize + index * 8) as *mut u64
+    (table as usize | index << 3) as *mut u64
 }
 
 impl TableMemory for Tables<'_> {
