@@ -19,6 +19,7 @@ mod machine;
 mod package;
 mod progress;
 mod project;
+mod pulse;
 mod recipe;
 mod reset;
 mod run;
