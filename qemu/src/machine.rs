@@ -30,7 +30,6 @@ use crate::console::{Console, Port, Step};
 use crate::doctor::QEMU;
 use crate::exec;
 use crate::interrupt::{self, Group};
-use crate::pulse::{self, Pulse};
 use crate::reset;
 use crate::system::Assembled;
 
@@ -133,7 +132,6 @@ impl Machine {
         let mut command = self.command();
         command.arg("-chardev").arg(option("stdio,id=normal,signal=off,logfile=", &self.console_log(), "")).args(["-serial", "chardev:normal"]);
         self.secure_console(&mut command, &sockets);
-        pulse::add_monitor(&mut command, sockets.path());
         command.args(&self.extra);
         Run::spawn(command, &self.secure_log(), &self.dir.join("qemu.log"), sockets)
     }
@@ -155,7 +153,6 @@ impl Machine {
         command.args(["-serial", "chardev:normal", "-mon", "chardev=normal,mode=readline"]);
         let sockets = sockets()?;
         self.secure_console(&mut command, &sockets);
-        pulse::add_monitor(&mut command, sockets.path());
         if terminal.show_secure_socket {
             println!("secure console, in another terminal: socat -,rawer,escape=0x1d UNIX-CONNECT:{} (Ctrl-] leaves)", socket(&sockets).display());
         }
@@ -167,9 +164,7 @@ impl Machine {
         let stdin = std::io::stdin();
         let attributes = stdin.is_terminal().then(|| rustix::termios::tcgetattr(&stdin).ok()).flatten();
         let mut child = command.spawn().with_context(|| format!("cannot start `{}`", exec::show(&command)))?;
-        let pulse = Pulse::start(sockets.path());
         let status = wait_interactively(&mut child);
-        drop(pulse);
         if let Some(attributes) = attributes {
             let _ = rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &attributes);
         }
@@ -263,8 +258,6 @@ pub struct Run {
     group: Option<Group>,
     stdin: Option<ChildStdin>,
     sockets: TempDir,
-    /// Ends with the run.
-    _pulse: Pulse,
     secure_input: Option<UnixStream>,
     events: Receiver<(Port, Vec<u8>)>,
     stop_tail: Arc<AtomicBool>,
@@ -300,7 +293,6 @@ impl Run {
             child,
             group: Some(group),
             stdin,
-            _pulse: Pulse::start(sockets.path()),
             sockets,
             secure_input: None,
             events,

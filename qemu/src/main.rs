@@ -19,7 +19,6 @@ mod machine;
 mod package;
 mod progress;
 mod project;
-mod pulse;
 mod recipe;
 mod reset;
 mod run;
