@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 const DIALOGUE: [(&str, &str, &str); 3] = [
     ("echo answer $((6 * 7))", r"(?m)^answer 42", "shell.prompt"),
     ("ls /dev/tee*", r"(?m)^/dev/tee0", "shell.tee"),
-    ("efivar -l | grep -c 8be4df61-93ca-11d2-aa0d-00e098032b8c", r"(?m)^[1-9]\d*\r?$", "shell.variables"),
+    ("efivar -l | grep -c 8be4df61-93ca-11d2-aa0d-00e098032b8c", r"(?m)^[1-9]\d*\r?\n", "shell.variables"),
 ];
 
 /// Boots, has the dialogue, powers off.
