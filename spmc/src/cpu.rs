@@ -88,17 +88,24 @@ pub struct Cpu {
     /// The normal world's interrupts are held back.
     held_back: bool,
     time_limit_reached: bool,
+    /// The CPU has FEAT_FGT.
+    fine_grained_traps: bool,
 }
 
 impl Cpu {
     /// Sets this core's traps and interrupt interface up; the MMU is on.
     pub fn start(core: usize) -> Self {
-        sysreg::hcrx_el2::write(0);
-        sysreg::hfgrtr_el2::write(TRAP_REGISTERS);
-        sysreg::hfgwtr_el2::write(TRAP_REGISTERS);
-        sysreg::hfgitr_el2::write(0);
-        sysreg::hdfgrtr_el2::write(0);
-        sysreg::hdfgwtr_el2::write(0);
+        if sysreg::id_aa64mmfr1_el1::read() >> 40 & 0xf != 0 {
+            sysreg::hcrx_el2::write(0);
+        }
+        let fine_grained_traps = sysreg::id_aa64mmfr0_el1::read() >> 56 & 0xf != 0;
+        if fine_grained_traps {
+            sysreg::hfgrtr_el2::write(TRAP_REGISTERS);
+            sysreg::hfgwtr_el2::write(TRAP_REGISTERS);
+            sysreg::hfgitr_el2::write(0);
+            sysreg::hdfgrtr_el2::write(0);
+            sysreg::hdfgwtr_el2::write(0);
+        }
         sysreg::hstr_el2::write(0);
         // HPMN stays what it is: all counters are the normal world's.
         sysreg::mdcr_el2::write(sysreg::mdcr_el2::read() & 0x1f | TRAP_DEBUG);
@@ -115,7 +122,16 @@ impl Cpu {
         sysreg::vstcr_el2::write(control & 0x8000_c0ff);
         isb();
         gic::start_core(core);
-        Self { core, el1: Holder::NormalWorld, simd: Holder::NormalWorld, world: El1::ZERO, world_mask: gic::priority_mask(), held_back: false, time_limit_reached: false }
+        Self {
+            core,
+            el1: Holder::NormalWorld,
+            simd: Holder::NormalWorld,
+            world: El1::ZERO,
+            world_mask: gic::priority_mask(),
+            held_back: false,
+            time_limit_reached: false,
+            fine_grained_traps,
+        }
     }
 
     /// Brings a vCPU's EL1 registers, tables and traps onto this core.
@@ -127,7 +143,10 @@ impl Cpu {
             if let Some(roots) = stage2::roots(vcpu.partition) {
                 sysreg::vsttbr_el2::write(roots.secure.0);
                 sysreg::vttbr_el2::write(roots.non_secure.0 | u64::from(roots.vmid) << 48);
-                sysreg::hfgitr_el2::write(if roots.stage1.is_some() { TRAP_SVC_EL0 } else { 0 });
+                // Without these traps, an SVC takes the way over the EL1 vectors (`entry.s`).
+                if self.fine_grained_traps {
+                    sysreg::hfgitr_el2::write(if roots.stage1.is_some() { TRAP_SVC_EL0 } else { 0 });
+                }
             }
             // RES1, and the execution context's number as affinity.
             sysreg::vmpidr_el2::write(1 << 31 | u64::from(vcpu.index));
