@@ -400,7 +400,7 @@ impl Machine for Cpu {
 
     fn quiesce(&mut self, partition: u8) {
         stage2::cut_off(partition);
-        if let Some((_, config)) = SPMC.partition(partition).map(|(p, c)| (p, c)) {
+        if let Some((_, config)) = SPMC.partition(partition) {
             for interrupt in &config.interrupts {
                 gic::enable(self.core, *interrupt, false);
             }

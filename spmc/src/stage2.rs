@@ -10,7 +10,7 @@ use crate::table_pool::{POOL, Tables, User};
 use arrayvec::ArrayVec;
 use bulkhead_core::machine::Permissions;
 use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
-use bulkhead_core::tables::{Mapping, OutOfTables, PAGE, Root, TableMemory, VALID};
+use bulkhead_core::tables::{Mapping, PAGE, Root, TableMemory, VALID};
 use bulkhead_core::MAX_PARTITIONS;
 use spin::Mutex;
 
@@ -79,11 +79,6 @@ struct NormalWorld {
 
 static NORMAL_WORLD: Mutex<NormalWorld> = Mutex::new(NormalWorld { root: None });
 
-const fn pages_of(error: OutOfTables) -> OutOfMemory {
-    let OutOfTables = error;
-    OutOfMemory
-}
-
 fn space(partition: u8) -> &'static Mutex<Space> {
     &SPACES[usize::from(partition) % MAX_PARTITIONS]
 }
@@ -117,12 +112,11 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
     let mut pool = POOL.lock();
     let vmid = u16::from(partition) + 1;
     let mut tables = Tables::new(&mut pool, User::Partition(vmid));
-    let secure = Root::new(&mut tables).map_err(pages_of)?;
-    let non_secure = Root::new(&mut tables).map_err(pages_of)?;
-    let stage1 = if s_el0 { Some(Root::new(&mut tables).map_err(pages_of)?) } else { None };
+    let secure = Root::new(&mut tables)?;
+    let non_secure = Root::new(&mut tables)?;
+    let stage1 = if s_el0 { Some(Root::new(&mut tables)?) } else { None };
     if let Some(root) = stage1 {
-        let attributes = stage_2_attributes(TABLE_ACCESS, true, MemoryType::Normal) | ACCESSED | VALID;
-        secure.set(&mut tables, root.0, PAGE, Some(Mapping { output: root.0, attributes })).map_err(pages_of)?;
+        secure.set(&mut tables, root.0, PAGE, Some(for_the_walker(root.0)))?;
     }
     space.roots = Some(Roots { secure, non_secure, stage1, vmid });
     Ok(())
@@ -159,8 +153,11 @@ pub fn roots(partition: u8) -> Option<Roots> {
     space(partition).lock().roots
 }
 
-/// How the walker sees stage 1 tables through stage 2.
-const TABLE_ACCESS: Permissions = Permissions { read: true, write: false, execute: false };
+/// How the walker sees a stage 1 table through stage 2.
+fn for_the_walker(table: u64) -> Mapping {
+    let access = Permissions { read: true, write: false, execute: false };
+    Mapping { output: table, attributes: stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID }
+}
 
 fn stage_2_attributes(permissions: Permissions, secure: bool, memory_type: MemoryType) -> u64 {
     let mut bits = match memory_type {
@@ -255,8 +252,8 @@ pub fn set_holding(partition: u8, page: u64, pages: u64, holding: Option<Holding
     let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let size = pages * PAGE;
     let Some(holding) = holding else {
-        roots.secure.set(&mut tables, page, size, None).map_err(pages_of)?;
-        roots.non_secure.set(&mut tables, page, size, None).map_err(pages_of)?;
+        roots.secure.set(&mut tables, page, size, None)?;
+        roots.non_secure.set(&mut tables, page, size, None)?;
         return set_stage_1(&mut tables, roots, page, size, None);
     };
     let root = if holding.secure { roots.secure } else { roots.non_secure };
@@ -268,7 +265,7 @@ pub fn set_holding(partition: u8, page: u64, pages: u64, holding: Option<Holding
     if accessible {
         attributes |= VALID;
     }
-    root.set(&mut tables, page, size, Some(Mapping { output: page, attributes })).map_err(pages_of)?;
+    root.set(&mut tables, page, size, Some(Mapping { output: page, attributes }))?;
     let mut leaf = stage_1_attributes(holding.permissions, holding.secure, holding.memory_type);
     if !accessible {
         leaf &= !VALID;
@@ -281,14 +278,13 @@ fn set_stage_1(tables: &mut Tables<'_>, roots: Roots, page: u64, size: u64, attr
     let Some(stage1) = roots.stage1 else { return Ok(()) };
     let mut recording = Recording { tables, fresh: ArrayVec::new(), stale: ArrayVec::new() };
     let mapping = attributes.map(|attributes| Mapping { output: page, attributes });
-    let result = stage1.set(&mut recording, page, size, mapping).map_err(pages_of);
+    let result = stage1.set(&mut recording, page, size, mapping).map_err(OutOfMemory::from);
     let Recording { tables, fresh, stale } = recording;
     for table in stale {
-        roots.secure.set(tables, table, PAGE, None).map_err(pages_of)?;
+        roots.secure.set(tables, table, PAGE, None)?;
     }
-    let attributes = stage_2_attributes(TABLE_ACCESS, true, MemoryType::Normal) | ACCESSED | VALID;
     for table in fresh {
-        roots.secure.set(tables, table, PAGE, Some(Mapping { output: table, attributes })).map_err(pages_of)?;
+        roots.secure.set(tables, table, PAGE, Some(for_the_walker(table)))?;
     }
     result
 }
@@ -367,7 +363,7 @@ pub fn map_vectors(partition: u8, page: u64) -> Result<(), OutOfMemory> {
     let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let access = Permissions { read: true, write: false, execute: true };
     let attributes = stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID;
-    roots.secure.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes })).map_err(pages_of)?;
+    roots.secure.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes }))?;
     let leaf = ACCESSED | INNER_SHAREABLE | s1::READ_ONLY | EXECUTE_NEVER | VALID;
     set_stage_1(&mut tables, roots, page, PAGE, Some(leaf))
 }
@@ -391,8 +387,8 @@ pub fn set_normal_world_state(page: u64, pages: u64, state: PageState) -> Result
     let mut tables = Tables::new(&mut pool, User::NormalWorld);
     let root = match world.root {
         Some(root) => root,
-        None => *world.root.insert(Root::new(&mut tables).map_err(pages_of)?),
+        None => *world.root.insert(Root::new(&mut tables)?),
     };
     let mapping = (state != PageState::Owned).then_some(Mapping { output: page, attributes: encode_state(state) });
-    root.set(&mut tables, page, pages * PAGE, mapping).map_err(pages_of)
+    root.set(&mut tables, page, pages * PAGE, mapping).map_err(OutOfMemory::from)
 }

@@ -86,6 +86,12 @@ impl Holding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
 
+impl From<crate::tables::OutOfTables> for OutOfMemory {
+    fn from(_: crate::tables::OutOfTables) -> Self {
+        Self
+    }
+}
+
 /// The page tables of all holders. Addresses are physical, and equal to the holders' intermediate ones.
 pub trait PageTables {
     /// What `owner` has at `page`; `None` when it has nothing there.
