@@ -46,7 +46,7 @@ Written by `cargo xtask bench --write-docs`; do not edit. `cargo xtask bench` pr
 
 The figures are executed instructions, counted exactly by a plugin of QEMU (`qemu/plugin/count.c`) on one core with
 `-icount shift=0`, with the release build as it is shipped and all checks on. The system is TF-A, Bulkhead, one test partition at S-EL1 and one
-at S-EL0, and the normal world's test program (`partitions/payload/src/checks/bench.rs`), which executes each operation 16 times.
+at S-EL0, and the normal world's test program (`tests/conformance/payload/src/checks/bench.rs`), which executes each operation 16 times.
 ";
 
 const READING: &str = "

@@ -1,4 +1,4 @@
-//! Boots with Rust test partitions and the normal-world payload (`partitions/payload`), which checks the SPMC call by call
+//! Boots with Rust test partitions and the normal-world payload (`tests/conformance/payload`), which checks the SPMC call by call
 //! and prints one `STEP` line for each behaviour. A boot is data: partitions, manifests, and the words that tell the
 //! payload what to check (fw_cfg item `opt/bulkhead/steps`).
 
@@ -65,7 +65,7 @@ const PAYLOAD: Crate = Crate { package: "bulkhead-payload", binary: "bulkhead-pa
 const PROBE_EL1: Crate = Crate { package: "bulkhead-probe", binary: "probe-el1", features: &[] };
 const PROBE_EL0: Crate = Crate { package: "bulkhead-probe", binary: "probe-el0", features: &[] };
 
-/// A test partition; the addresses and UUIDs are also in `partitions/testkit` and the manifests.
+/// A test partition; the addresses and UUIDs are also in `tests/conformance/testkit` and the manifests.
 const fn partition(name: &'static str, manifest: &'static str, program: Crate, load_address: u32, uuid: &'static str) -> TestPartition {
     TestPartition { name, manifest, program, load_address, uuid, format: Format::Sptool }
 }

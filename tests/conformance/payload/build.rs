@@ -1,7 +1,7 @@
 //! Names the linker script for the bare-metal build.
 
 fn main() {
-    let scripts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../linker");
+    let scripts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../linker");
     println!("cargo:rerun-if-changed={}", scripts.display());
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         println!("cargo:rustc-link-arg-bins=-L{}", scripts.display());
