@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use bulkhead_ffa::Uuid;
 
 /// Most packages that TF-A's BL2 loads on QEMU's virt machine.
-pub const MAX_PACKAGES: usize = 4;
+pub const MAX_PACKAGES: usize = 8;
 
 /// One package of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

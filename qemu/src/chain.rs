@@ -91,21 +91,21 @@ impl Chain {
         let mut partitions = Vec::new();
         if self.changes.has(OPTEE) {
             partitions.push(Partition {
-                name: OPTEE,
+                name: OPTEE.into(),
                 manifest: project.root.join("manifests/optee.dts"),
                 image: self.artifacts.file("optee", "tee-raw.bin")?,
                 load_address: 0x0e60_0000,
-                uuid: "486178e0-e7f8-11e3-bc5e-0002a5d5c51b",
+                uuid: "486178e0-e7f8-11e3-bc5e-0002a5d5c51b".into(),
                 format: Format::Sptool,
             });
         }
         if self.changes.has(STMM) {
             partitions.push(Partition {
-                name: STMM,
+                name: STMM.into(),
                 manifest: project.root.join("manifests/stmm.dts"),
                 image: self.artifacts.file("stmm", if stmm == StmmImage::Plain { "stmm.fd" } else { "stmm-wild.fd" })?,
                 load_address: 0x0e20_0000,
-                uuid: "378daedc-f06b-4446-8314-40ab933c87a3",
+                uuid: "378daedc-f06b-4446-8314-40ab933c87a3".into(),
                 // The other of the two formats, so that both are booted every time.
                 format: Format::TransferList,
             });

@@ -3,9 +3,18 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
+use regex::Regex;
 
 use crate::chain::Changes;
+use crate::machine::Limits;
+use crate::third_party::argument::SpArgument;
+use crate::third_party::batch::Rules;
+
+/// Heading of options for somebody else's software.
+const SOMEBODY_ELSES: &str = "Somebody else's suite";
 
 /// Fetches, builds, packs, boots and tests the whole chain: TF-A, Bulkhead, OP-TEE, StMM, UEFI and Linux.
 #[derive(Debug, Parser)]
@@ -112,18 +121,39 @@ pub struct RunOptions {
     /// The secure console on a socket too; prints the command that shows it on another terminal.
     #[arg(long)]
     pub secure_console: bool,
-    /// The demonstration without a terminal: one line per step, exit status 0 only if all hold.
+    /// Without a terminal. Of the chain itself: the demonstration, one line per step, exit status 0 only if all hold. Of
+    /// somebody else's software (any of the options below): until --until, or until it powers off.
     #[arg(long)]
     pub batch: bool,
     /// With --batch: all of xtest.
     #[arg(long, requires = "batch")]
     pub full: bool,
     /// Leave a partition out (op-tee or stmm).
-    #[arg(long, value_name = "PARTITION")]
+    #[arg(long, value_name = "PARTITION", conflicts_with = "sp")]
     pub without: Vec<String>,
-    /// Start the normal world with this image at 0x60000000 in place of UEFI, without a disk.
-    #[arg(long, value_name = "IMAGE")]
-    pub normal_world: Option<PathBuf>,
+    /// Start the normal world with this image (flat or ELF) at 0x60000000 and NS-EL2 in place of UEFI, without a disk.
+    #[arg(long, value_name = "IMAGE", visible_alias = "normal-world")]
+    pub bl33: Option<PathBuf>,
+    /// A partition in place of OP-TEE and StMM; repeat it for more, up to 8. IMAGE is flat, an ELF file or a package, which has
+    /// its manifest inside; MANIFEST is an FF-A partition manifest, source or compiled. Without an address: where the manifest
+    /// says, else at a free place.
+    #[arg(long, value_name = "IMAGE:MANIFEST[@LOAD_ADDRESS]", help_heading = SOMEBODY_ELSES)]
+    pub sp: Vec<SpArgument>,
+    /// An SPMC in place of Bulkhead: flat or ELF, at 0x0e100000.
+    #[arg(long, value_name = "IMAGE", help_heading = SOMEBODY_ELSES)]
+    pub spmc: Option<PathBuf>,
+    /// The SPMC's manifest, source or compiled, in place of one made for the partitions.
+    #[arg(long, value_name = "FILE", help_heading = SOMEBODY_ELSES)]
+    pub spmc_manifest: Option<PathBuf>,
+    /// With --batch: a line on either console that ends the run, with exit status 0.
+    #[arg(long, value_name = "REGEX", requires = "batch", help_heading = SOMEBODY_ELSES)]
+    pub until: Option<Regex>,
+    /// With --batch: seconds until the run fails [default: 900].
+    #[arg(long, value_name = "S", requires = "batch", value_parser = clap::value_parser!(u64).range(1..), help_heading = SOMEBODY_ELSES)]
+    pub timeout: Option<u64>,
+    /// With --batch: reset the machine when neither console has said anything for so many seconds, as a watchdog would.
+    #[arg(long, value_name = "S", requires = "batch", value_parser = clap::value_parser!(u64).range(1..), help_heading = SOMEBODY_ELSES)]
+    pub reset_on_silence: Option<u64>,
     /// Further arguments for QEMU.
     #[arg(last = true)]
     pub qemu: Vec<OsString>,
@@ -133,6 +163,23 @@ impl RunOptions {
     /// What of the chain is left out or replaced.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes { memory: self.memory, without: self.without.clone(), normal_world: self.normal_world.clone() }
+        Changes { memory: self.memory, without: self.without.clone(), normal_world: self.bl33.clone() }
+    }
+
+    /// Whether somebody else's software is to run, or a run of its kind is asked for.
+    #[must_use]
+    pub fn third_party(&self) -> bool {
+        let parts = !self.sp.is_empty() || self.spmc.is_some() || self.spmc_manifest.is_some();
+        parts || self.until.is_some() || self.timeout.is_some() || self.reset_on_silence.is_some()
+    }
+
+    /// When a batch of somebody else's is over.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules {
+            until: self.until.clone(),
+            timeout: self.timeout.map_or(Limits::default().total, Duration::from_secs),
+            reset_on_silence: self.reset_on_silence.map(Duration::from_secs),
+        }
     }
 }

@@ -89,6 +89,12 @@ impl Console {
         &self.text
     }
 
+    /// What has come of a line that is not complete yet.
+    #[must_use]
+    pub fn unfinished(&self) -> String {
+        plain(&self.text[self.lines_to..])
+    }
+
     /// The last `count` lines.
     #[must_use]
     pub fn tail(&self, count: usize) -> String {
@@ -125,6 +131,7 @@ mod tests {
             lines.extend(console.push(&[*byte]));
         }
         assert_eq!(lines, ["STEP a PASS caf\u{e9}"]);
+        assert_eq!(console.unfinished(), "half");
         assert_eq!(console.push(b" done\nx"), ["half done"]);
         assert_eq!(console.push(b"\xff\n"), ["x\u{fffd}"], "bytes that are no text do not stop the console");
     }

@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn the_limit_itself_is_allowed_and_one_byte_more_is_not() {
-        assert!(within("image", IMAGE_LIMIT, IMAGE_LIMIT).is_ok());
-        let error = within("image", IMAGE_LIMIT + 1, IMAGE_LIMIT).unwrap_err().to_string();
+        assert!(within("image", 204_800, 204_800).is_ok());
+        let error = within("image", 204_801, 204_800).unwrap_err().to_string();
         assert_eq!(error, "the SPMC's image has 204801 bytes, 1 more than its limit of 204800");
     }
 }

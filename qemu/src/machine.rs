@@ -12,7 +12,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,8 @@ pub const MEMORY: u32 = 2048;
 pub const CPUS: u32 = 4;
 /// Lines of a console in an error.
 const TAIL: usize = 25;
+/// For QEMU's answer to a command.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A machine to start.
 #[derive(Clone, Debug)]
@@ -132,6 +134,7 @@ impl Machine {
         let mut command = self.command();
         command.arg("-chardev").arg(option("stdio,id=normal,signal=off,logfile=", &self.console_log(), "")).args(["-serial", "chardev:normal"]);
         self.secure_console(&mut command, &sockets);
+        command.arg("-qmp").arg(option("unix:", &control_socket(&sockets), ",server=on,wait=off"));
         command.args(&self.extra);
         Run::spawn(command, &self.secure_log(), &self.dir.join("qemu.log"), sockets)
     }
@@ -210,6 +213,14 @@ fn sockets() -> Result<TempDir> {
 fn socket(sockets: &TempDir) -> PathBuf {
     sockets.path().join("secure")
 }
+
+/// Where QEMU takes commands.
+fn control_socket(sockets: &TempDir) -> PathBuf {
+    sockets.path().join("control")
+}
+
+/// Gets what a console says, and the lines that this completes.
+pub type Said<'a> = dyn FnMut(Port, &[u8], &[String]) + 'a;
 
 /// How long a machine may take.
 #[derive(Clone, Copy, Debug)]
@@ -357,7 +368,7 @@ impl Run {
             if let Some(found) = console.find(pattern) {
                 return Ok(found);
             }
-            let alive = self.take_events(deadline)?;
+            let alive = self.hear(deadline, &mut |_, _, _| ())?;
             let console = if port == Port::Normal { &mut self.normal } else { &mut self.secure };
             if let Some(found) = console.find(pattern) {
                 return Ok(found);
@@ -377,7 +388,7 @@ impl Run {
         let mut handed = 0;
         loop {
             let deadline = (self.last_word + limits.silence).min(self.started + limits.total);
-            let alive = self.take_events(deadline)?;
+            let alive = self.hear(deadline, &mut |_, _, _| ())?;
             for step in &self.steps[handed..] {
                 on_step(step);
             }
@@ -410,18 +421,21 @@ impl Run {
         text
     }
 
-    /// Takes what the consoles say until something was said or `deadline`; false when the machine has ended and all that
-    /// it said is taken.
-    fn take_events(&mut self, deadline: Instant) -> Result<bool> {
+    /// Takes what the consoles say until something was said or `deadline` (or a moment has passed); false when the machine has
+    /// ended and all that it said is taken. `said` gets what was said and the lines that it completes.
+    ///
+    /// # Errors
+    /// On Ctrl-C.
+    pub fn hear(&mut self, deadline: Instant, said: &mut Said<'_>) -> Result<bool> {
         interrupt::check()?;
         let mut ended = self.child.try_wait().context("cannot wait for QEMU")?.is_some();
         // Short waits: Ctrl-C and the machine's end are noticed in between.
         let wait = deadline.saturating_duration_since(Instant::now()).min(Duration::from_millis(100));
         match self.events.recv_timeout(wait) {
             Ok(event) => {
-                self.take_event(&event);
+                self.take_event(&event, said);
                 while let Ok(event) = self.events.try_recv() {
-                    self.take_event(&event);
+                    self.take_event(&event, said);
                 }
                 ended = false;
             }
@@ -436,13 +450,49 @@ impl Run {
         Ok(!ended)
     }
 
-    fn take_event(&mut self, (port, bytes): &(Port, Vec<u8>)) {
+    fn take_event(&mut self, (port, bytes): &(Port, Vec<u8>), said: &mut Said<'_>) {
         self.last_word = Instant::now();
         let console = if *port == Port::Normal { &mut self.normal } else { &mut self.secure };
-        self.steps.extend(console.push(bytes).iter().filter_map(|line| Step::parse(line)));
+        let lines = console.push(bytes);
+        self.steps.extend(lines.iter().filter_map(|line| Step::parse(line)));
+        said(*port, bytes, &lines);
     }
 
-    fn end(&mut self) -> Result<End> {
+    /// Resets the machine, as its reset button would: RAM and flash keep their content.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn reset(&mut self) -> Result<()> {
+        let connect = || -> std::io::Result<()> {
+            let mut control = UnixStream::connect(control_socket(&self.sockets))?;
+            control.set_read_timeout(Some(CONTROL_TIMEOUT))?;
+            let mut answers = BufReader::new(control.try_clone()?);
+            // The greeting, then an answer to each command; events may come in between.
+            let mut await_line = |with: &str| -> std::io::Result<()> {
+                let mut line = String::new();
+                while !line.contains(with) {
+                    line.clear();
+                    if answers.read_line(&mut line)? == 0 {
+                        return Err(std::io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Ok(())
+            };
+            await_line("QMP")?;
+            for command in ["qmp_capabilities", "system_reset"] {
+                control.write_all(format!("{{\"execute\":\"{command}\"}}\n").as_bytes())?;
+                await_line("\"return\"")?;
+            }
+            Ok(())
+        };
+        connect().context("QEMU's control socket does not answer")
+    }
+
+    /// How the machine ended, once [`Self::hear`] says that it has.
+    ///
+    /// # Errors
+    /// When its status cannot be read.
+    pub fn end(&mut self) -> Result<End> {
         let status = self.child.wait().context("cannot wait for QEMU")?;
         Ok(if status.success() {
             End::PoweredOff
@@ -494,19 +544,23 @@ fn tail(mut file: File, sender: Sender<(Port, Vec<u8>)>, stop: Arc<AtomicBool>) 
     });
 }
 
+/// A shell script in QEMU's place: its standard output is the normal console, `$LOG` the secure one, `$CONTROL` the path of
+/// the control socket.
+#[cfg(test)]
+pub fn scripted(script: &str) -> (TempDir, Run) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("secure.log");
+    let sockets = sockets().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("LOG", &log).env("CONTROL", control_socket(&sockets));
+    let run = Run::spawn(command, &log, &dir.path().join("qemu.log"), sockets).unwrap();
+    (dir, run)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::scripted as run;
     use super::*;
-
-    /// A shell script in QEMU's place: its standard output is the normal console, `$LOG` the secure one.
-    fn run(script: &str) -> (tempfile::TempDir, Run) {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("secure.log");
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).env("LOG", &log);
-        let run = Run::spawn(command, &log, &dir.path().join("qemu.log"), sockets().unwrap()).unwrap();
-        (dir, run)
-    }
 
     fn limits(silence: u64) -> Limits {
         Limits { silence: Duration::from_millis(silence), total: Duration::from_secs(20) }

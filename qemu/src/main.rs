@@ -24,6 +24,7 @@ mod reset;
 mod run;
 mod system;
 mod tests;
+mod third_party;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -56,7 +57,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Cmd::Run(options) => {
             doctor::ensure(&project, &progress, false)?;
-            if options.batch {
+            if options.batch && options.third_party() {
+                if !run::batch(&project, &progress, &options)? {
+                    return Ok(ExitCode::FAILURE);
+                }
+            } else if options.batch {
                 if !tests::target::demonstration(&project, &progress, &options)? {
                     return Ok(ExitCode::FAILURE);
                 }

@@ -4,6 +4,7 @@
 //! boundaries) and the transfer list of the Firmware Handoff specification, which can carry a HOB list as well.
 
 use anyhow::{Result, bail};
+use bulkhead_manifests::package::{SPTOOL_HEADER_SIZE as SPTOOL_HEADER, SPTOOL_MAGIC, TRANSFER_LIST_SIGNATURE};
 
 /// Granule of all offsets.
 const PAGE: usize = 4096;
@@ -21,6 +22,8 @@ pub enum Format {
     Sptool,
     /// Transfer list (Firmware Handoff specification), manifest and image as page-aligned entries.
     TransferList,
+    /// None to be made: the image is a package.
+    Packed,
 }
 
 /// Packs `manifest` (a device tree blob) and `image`.
@@ -28,33 +31,56 @@ pub enum Format {
 /// # Errors
 /// When they do not fit the format.
 pub fn write(format: Format, manifest: &[u8], image: &[u8]) -> Result<Vec<u8>> {
-    if manifest.len() > IMAGE_OFFSET - MANIFEST_OFFSET {
-        bail!("the manifest has {} bytes; a package has room for {}", manifest.len(), IMAGE_OFFSET - MANIFEST_OFFSET);
+    match format {
+        Format::Sptool => sptool(manifest, image, IMAGE_OFFSET),
+        Format::TransferList => {
+            room_for(manifest, IMAGE_OFFSET - MANIFEST_OFFSET)?;
+            check_size(transfer_list(manifest, image))
+        }
+        Format::Packed => check_size(image.to_vec()),
     }
-    let package = match format {
-        Format::Sptool => sptool(manifest, image),
-        Format::TransferList => transfer_list(manifest, image),
-    };
+}
+
+fn room_for(manifest: &[u8], room: usize) -> Result<()> {
+    if manifest.len() > room {
+        bail!("the manifest has {} bytes; a package has room for {room}", manifest.len());
+    }
+    Ok(())
+}
+
+/// Whether TF-A loads a package of this size.
+fn check_size(package: Vec<u8>) -> Result<Vec<u8>> {
     if package.len() > MAX_SIZE {
         bail!("the package has {} bytes; TF-A's QEMU port loads {MAX_SIZE} at most", package.len());
     }
     Ok(package)
 }
 
-fn sptool(manifest: &[u8], image: &[u8]) -> Vec<u8> {
-    let mut package = b"SPKG".to_vec();
-    for word in [2, MANIFEST_OFFSET, manifest.len(), IMAGE_OFFSET, image.len()] {
+/// Packs in `sptool`'s format, with the image at `image_offset` (a multiple of 4096, not 0). An image in the second page
+/// leaves the manifest only the rest of the first one: version 1 of the header, without room for boot information.
+///
+/// # Errors
+/// When manifest and image do not fit.
+pub fn sptool(manifest: &[u8], image: &[u8], image_offset: usize) -> Result<Vec<u8>> {
+    let (version, manifest_offset) = if image_offset > MANIFEST_OFFSET { (2, MANIFEST_OFFSET) } else { (1, SPTOOL_HEADER) };
+    room_for(manifest, image_offset.saturating_sub(manifest_offset))?;
+    let mut package = SPTOOL_MAGIC.to_vec();
+    for word in [version, manifest_offset, manifest.len(), image_offset, image.len()] {
         package.extend(u32::try_from(word).unwrap_or(u32::MAX).to_le_bytes());
     }
-    package.resize(MANIFEST_OFFSET, 0);
+    package.resize(manifest_offset, 0);
     package.extend(manifest);
-    package.resize(IMAGE_OFFSET, 0);
+    package.resize(image_offset, 0);
     package.extend(image);
-    package
+    check_size(package)
 }
 
-/// Signature of a transfer list.
-const TL_SIGNATURE: u32 = 0x4a0f_b10b;
+/// Whether `bytes` are a package of one of the two formats.
+#[must_use]
+pub fn is_package(bytes: &[u8]) -> bool {
+    bytes.starts_with(&SPTOOL_MAGIC) || bytes.starts_with(&TRANSFER_LIST_SIGNATURE.to_le_bytes())
+}
+
 /// Tag of an entry without meaning: padding here.
 const TL_EMPTY: u32 = 0;
 /// Tag of a partition's image.
@@ -74,7 +100,7 @@ fn transfer_list(manifest: &[u8], image: &[u8]) -> Vec<u8> {
     entry(&mut list, TL_SP_BINARY, image);
     list.resize(list.len().next_multiple_of(8), 0);
     let size = u32::try_from(list.len()).unwrap_or(u32::MAX);
-    list[0..4].copy_from_slice(&TL_SIGNATURE.to_le_bytes());
+    list[0..4].copy_from_slice(&TRANSFER_LIST_SIGNATURE.to_le_bytes());
     list[5] = 1; // version
     list[6] = TL_HEADER as u8;
     list[7] = PAGE.trailing_zeros() as u8; // alignment, as a power of two
@@ -128,7 +154,7 @@ mod tests {
 
     fn check_transfer_list(manifest: &[u8]) {
         let package = write(Format::TransferList, manifest, &[7; 5000]).unwrap();
-        assert_eq!(word(&package, 0), TL_SIGNATURE as usize);
+        assert_eq!(word(&package, 0), TRANSFER_LIST_SIGNATURE as usize);
         assert_eq!(package.iter().fold(0u8, |s, b| s.wrapping_add(*b)), 0);
         assert_eq!(word(&package, 8), package.len());
         let mut found = Vec::new();
@@ -143,6 +169,25 @@ mod tests {
             at = (data + size).next_multiple_of(8);
         }
         assert_eq!(found, [(0x106, manifest.to_vec()), (0x103, vec![7; 5000])]);
+    }
+
+    #[test]
+    fn an_image_in_the_second_page_has_its_manifest_in_the_first() {
+        let package = sptool(b"manifest", b"image", 0x1000).unwrap();
+        assert_eq!((word(&package, 4), word(&package, 8), word(&package, 16)), (1, 24, 0x1000));
+        assert_eq!((&package[24..32], &package[0x1000..]), (b"manifest".as_slice(), b"image".as_slice()));
+        assert_eq!(word(&sptool(&[0; 0x1000], b"image", 0x2000).unwrap(), 4), 2);
+        assert!(sptool(&[0; 0x1001], b"image", 0x2000).is_err() && sptool(&[0; 0xfe9], b"image", 0x1000).is_err());
+    }
+
+    #[test]
+    fn packages_are_told_from_images() {
+        for format in [Format::Sptool, Format::TransferList] {
+            let package = write(format, b"manifest", b"image").unwrap();
+            assert!(is_package(&package));
+            assert_eq!(write(Format::Packed, b"another manifest", &package).unwrap(), package);
+        }
+        assert!(!is_package(b"image") && !is_package(b""));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct System {
     pub tfa: PathBuf,
     /// The SPMC's flat binary.
     pub spmc: PathBuf,
-    /// The SPMC's manifest, as source.
+    /// The SPMC's manifest, as source or compiled.
     pub spmc_manifest: PathBuf,
     /// Partitions of the manifest that this system does without, by their `debug_name`.
     pub without: Vec<String>,
@@ -63,15 +63,15 @@ pub struct System {
 #[derive(Clone, Debug)]
 pub struct Partition {
     /// Name, for files and messages.
-    pub name: &'static str,
-    /// Its manifest, as source.
+    pub name: String,
+    /// Its manifest, as source or compiled; not read when the image is a package already.
     pub manifest: PathBuf,
-    /// Its flat image.
+    /// Its flat image, or its package.
     pub image: PathBuf,
     /// Where TF-A puts the package.
     pub load_address: u32,
     /// By which TF-A finds the package in the firmware image package.
-    pub uuid: &'static str,
+    pub uuid: String,
     /// Format of the package.
     pub format: Format,
 }
@@ -106,8 +106,14 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
     }
     let mut packages = Vec::new();
     for partition in &system.partitions {
-        let manifest = compile(&dir, partition.name, &partition.manifest)?;
-        let package = package::write(partition.format, &manifest, &read(&partition.image)?).with_context(|| format!("cannot pack {}", partition.name))?;
+        let image = read(&partition.image)?;
+        let package = match partition.format {
+            Format::Packed => image,
+            format => {
+                let manifest = compile(&dir, &partition.name, &partition.manifest)?;
+                package::write(format, &manifest, &image).with_context(|| format!("cannot pack {}", partition.name))?
+            }
+        };
         packages.push((partition, package));
     }
     if system.judged {
@@ -123,7 +129,7 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
         (fip::TOS_FW_CONFIG, spmc_manifest),
     ];
     for (partition, package) in packages {
-        images.push((fip::entry_id(partition.uuid)?, package));
+        images.push((fip::entry_id(&partition.uuid)?, package));
     }
     let flash = dir.join("flash.img");
     write_firmware(&flash, &tfa("bl1.bin")?, &fip::write(&images)?)?;
@@ -200,10 +206,33 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Compiles a device tree source file to `<dir>/<name>.dtb`.
-fn compile(dir: &Path, name: &str, source: &Path) -> Result<Vec<u8>> {
+/// First bytes of a compiled device tree.
+const DTB_MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
+
+/// Compiles the device tree source file `source` to `<dir>/<name>.dtb`; one that is compiled already is only copied. Sources
+/// with preprocessor directives go through the preprocessor first.
+///
+/// # Errors
+/// When the file cannot be read, or dtc refuses it.
+pub fn compile(dir: &Path, name: &str, source: &Path) -> Result<Vec<u8>> {
     let blob = dir.join(format!("{name}.dtb"));
-    exec::output(Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb", "-o"]).arg(&blob).arg(source))
+    let content = read(source)?;
+    if content.starts_with(&DTB_MAGIC) {
+        fs::write(&blob, &content).with_context(|| format!("cannot write {}", blob.display()))?;
+        return Ok(content);
+    }
+    let beside = source.parent().unwrap_or(Path::new("."));
+    let directive = |line: &[u8]| [b"#include".as_slice(), b"#define", b"#if"].iter().any(|d| line.trim_ascii_start().starts_with(d));
+    let plain = if content.split(|byte| *byte == b'\n').any(directive) {
+        let path = dir.join(format!("{name}.dts.i"));
+        let mut preprocessor = Command::new("aarch64-linux-gnu-gcc");
+        preprocessor.args(["-E", "-P", "-nostdinc", "-undef", "-D__DTS__", "-x", "assembler-with-cpp", "-I"]).arg(beside).arg(source).arg("-o").arg(&path);
+        exec::output(&mut preprocessor).with_context(|| format!("cannot preprocess {}", source.display()))?;
+        path
+    } else {
+        source.to_path_buf()
+    };
+    exec::output(Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb", "-i"]).arg(beside).arg("-o").arg(&blob).arg(plain))
         .with_context(|| format!("cannot compile {}", source.display()))?;
     read(&blob)
 }
@@ -215,7 +244,10 @@ fn spmc_manifest(dir: &Path, system: &System) -> Result<Vec<u8>> {
     let blob = dir.join("spmc.dtb");
     // A page beyond the machine's memory is nobody's to share: whoever touched it would get a bus error.
     let size = format!("{:x}", u64::from(system.memory) << 20);
-    exec::output(Command::new("fdtput").args(["-t", "x"]).arg(&blob).args([NORMAL_WORLD_MEMORY, "reg", "0", "40000000", &size]))?;
+    // Somebody else's manifest may describe it otherwise, and then rightly we hope.
+    if exec::output(Command::new("fdtget").arg(&blob).args([NORMAL_WORLD_MEMORY, "reg"])).is_ok() {
+        exec::output(Command::new("fdtput").args(["-t", "x"]).arg(&blob).args([NORMAL_WORLD_MEMORY, "reg", "0", "40000000", &size]))?;
+    }
     if system.without.is_empty() {
         return read(&blob);
     }
@@ -283,11 +315,11 @@ mod tests {
     #[test]
     fn the_load_table_names_each_package() {
         let partition = Partition {
-            name: "stmm",
+            name: "stmm".into(),
             manifest: PathBuf::new(),
             image: PathBuf::new(),
             load_address: 0x0e20_0000,
-            uuid: "378daedc-f06b-4446-8314-40ab933c87a3",
+            uuid: "378daedc-f06b-4446-8314-40ab933c87a3".into(),
             format: Format::Sptool,
         };
         let text = load_table(&[partition]);

@@ -270,6 +270,17 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// What an ELF file loads, as a flat image, and the address of its first byte; `None` for a file of another kind.
+///
+/// # Errors
+/// When it is an ELF file that cannot be flattened.
+pub fn flat_image(file: &[u8]) -> Result<Option<(u64, Vec<u8>)>> {
+    if !file.starts_with(b"\x7fELF") {
+        return Ok(None);
+    }
+    flatten(file).map(|flat| Some((flat.base, flat.bytes)))
+}
+
 /// A flat image with its facts.
 struct Flat {
     base: u64,

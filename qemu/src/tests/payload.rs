@@ -266,11 +266,11 @@ fn assemble(project: &Project, tfa: &Path, spmc: &Path, programs: &Programs, boo
     let mut partitions = Vec::new();
     for p in boot.partitions {
         partitions.push(Partition {
-            name: p.name,
+            name: p.name.into(),
             manifest: project.root.join(p.manifest),
             image: programs.image(&p.program)?,
             load_address: p.load_address,
-            uuid: p.uuid,
+            uuid: p.uuid.into(),
             format: p.format,
         });
     }
