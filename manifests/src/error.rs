@@ -5,6 +5,7 @@
 
 use crate::range::AddressRange;
 use arrayvec::ArrayString;
+use core::cell::Cell;
 use core::fmt;
 
 /// Longest name that is kept; longer ones (only descriptions can be longer) are cut at a character.
@@ -222,6 +223,45 @@ pub struct ManifestError {
     pub found: Found,
     /// What should stand there.
     pub expected: Expected,
+}
+
+/// Proof that a [`Complaint`] has been made: what a reader hands up, many times smaller than what it stands for.
+#[derive(Debug)]
+pub(crate) struct Refused(());
+
+/// Where a reader notes what is wrong.
+pub(crate) struct Complaint(Cell<ManifestError>);
+
+impl Complaint {
+    /// None yet.
+    pub(crate) fn about(subject: Subject) -> Self {
+        Self(Cell::new(ManifestError { subject, path: NodePath::ROOT, property: "", found: Found::Missing, expected: Expected::Text("") }))
+    }
+
+    /// Whom it is about.
+    fn subject(&self) -> Subject {
+        self.0.get().subject
+    }
+
+    /// Notes what is wrong with this subject.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note(&self, path: NodePath, property: &'static str, found: Found, expected: Expected) -> Refused {
+        self.note_about(self.subject(), path, property, found, expected)
+    }
+
+    /// Notes what is wrong with another one.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_about(&self, subject: Subject, path: NodePath, property: &'static str, found: Found, expected: Expected) -> Refused {
+        self.0.set(ManifestError { subject, path, property, found, expected });
+        Refused(())
+    }
+
+    /// The result of a reading, with what was noted where it refused.
+    pub(crate) fn judge<T>(&self, result: Result<T, Refused>) -> Result<T, ManifestError> {
+        result.map_err(|Refused(())| self.0.get())
+    }
 }
 
 impl fmt::Display for Found {

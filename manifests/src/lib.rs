@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+mod fdt;
 pub mod lint;
 pub mod load_table;
 pub mod package;

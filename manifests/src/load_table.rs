@@ -1,9 +1,9 @@
 //! TF-A's table of partition packages, TB_FW_CONFIG: which packages BL2 loads from the FIP, by UUID, and where to. Only the
 //! host looks at it; at boot its work is done.
 
-use crate::error::{Expected, Found, ManifestError, Name, NodePath, Subject};
+use crate::error::{Expected, Found, ManifestError, Name, NodePath, Refused, Subject};
 use crate::system::LoadedPartition;
-use crate::tree::Node;
+use crate::tree::{Node, read_tree};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::Uuid;
 
@@ -40,23 +40,26 @@ const UUID_FORM: &str = "a UUID as text, 00112233-4455-6677-8899-aabbccddeeff";
 impl LoadTable {
     /// Reads the table from the device tree that `dtb` begins with.
     pub fn read(dtb: &[u8]) -> Result<Self, ManifestError> {
-        let root = Node::root(dtb, Subject::LoadTable)?;
+        let mut table = Self::default();
+        read_tree(dtb, Subject::LoadTable, &mut |root| table.parse(root)).map(|()| table)
+    }
+
+    fn parse(&mut self, root: Node<'_>) -> Result<(), Refused> {
         let node = root.required_child(NODE, "the packages that BL2 loads")?;
         node.require_compatible("arm,sp")?;
-        let mut table = Self::default();
         for child in node.children() {
-            let text = child.string("uuid")?.ok_or_else(|| child.error("uuid", Found::Missing, Expected::Text(UUID_FORM)))?;
+            let text = child.string("uuid")?.ok_or_else(|| child.missing("uuid", UUID_FORM))?;
             let uuid = parse_uuid(text).ok_or_else(|| child.error("uuid", Found::Text(Name::new(text)), Expected::Text(UUID_FORM)))?;
             let load_address = child
                 .cell("load-address")?
-                .ok_or_else(|| child.error("load-address", Found::Missing, Expected::Text("where BL2 puts the package, one cell")))?;
-            if table.entries.iter().any(|other| other.uuid == uuid) {
+                .ok_or_else(|| child.missing("load-address", "where BL2 puts the package, one cell"))?;
+            if self.entries.iter().any(|other| other.uuid == uuid) {
                 return Err(child.error("uuid", Found::Uuid(uuid), Expected::Text("each UUID once: BL2 would load one package twice")));
             }
-            let full = |_| child.error("", Found::Present, Expected::AtMost(MAX_PACKAGES as u64, "packages: BL2 has room for no more"));
-            table.entries.try_push(LoadEntry { name: Name::new(child.name()), uuid, load_address: load_address.into() }).map_err(full)?;
+            let full = |_| child.too_many("", Found::Present, MAX_PACKAGES, "packages: BL2 has room for no more");
+            self.entries.try_push(LoadEntry { name: Name::new(child.name()), uuid, load_address: load_address.into() }).map_err(full)?;
         }
-        Ok(table)
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Partition packages as BL2 leaves them in memory: TF-A's sptool format and transfer lists (Firmware Handoff
 //! specification) as Hafnium takes them. All fields are hostile until they are checked against the bytes there are.
 
-use crate::error::{Expected, Found, ManifestError, NodePath, Subject};
+use crate::error::{Complaint, Expected, Found, ManifestError, NodePath, Refused, Subject};
 use crate::range::PAGE_SIZE;
 
 /// `SPKG`, the first four bytes of sptool's format.
@@ -81,33 +81,56 @@ impl Package {
     /// Reads the headers of the package that `bytes` begins with; `bytes` may go on after the package (as the memory of
     /// a partition does). `subject` is for messages.
     pub fn read(bytes: &[u8], subject: Subject) -> Result<Self, ManifestError> {
-        let reader = Reader { bytes, subject };
-        match bytes.first_chunk::<4>() {
-            Some(&SPTOOL_MAGIC) => reader.sptool(),
-            Some(&word) if u32::from_le_bytes(word) == TRANSFER_LIST_SIGNATURE => reader.transfer_list(),
-            Some(&word) => Err(reader.error(
-                "magic",
-                Found::Hex(u32::from_le_bytes(word).into()),
-                Expected::Text("0x474b5053 (\"SPKG\", sptool) or 0x4a0fb10b (transfer list): is the package loaded at this address?"),
-            )),
-            None => Err(reader.error("", Found::Bytes(bytes.len()), Expected::Text("at least the 24 bytes of a header"))),
-        }
+        let reader = Reader { bytes, complaint: Complaint::about(subject) };
+        reader.complaint.judge(reader.read())
     }
 }
 
 struct Reader<'a> {
     bytes: &'a [u8],
-    subject: Subject,
+    complaint: Complaint,
 }
 
 impl Reader<'_> {
-    #[cold]
-    #[inline(never)]
-    fn error(&self, property: &'static str, found: Found, expected: Expected) -> ManifestError {
-        ManifestError { subject: self.subject, path: NodePath::package(), property, found, expected }
+    fn read(&self) -> Result<Package, Refused> {
+        match self.bytes.first_chunk::<4>() {
+            Some(&SPTOOL_MAGIC) => self.sptool(),
+            Some(&word) if u32::from_le_bytes(word) == TRANSFER_LIST_SIGNATURE => self.transfer_list(),
+            Some(&word) => Err(self.error(
+                "magic",
+                Found::Hex(u32::from_le_bytes(word).into()),
+                Expected::Text("0x474b5053 (\"SPKG\", sptool) or 0x4a0fb10b (transfer list): is the package loaded at this address?"),
+            )),
+            None => Err(self.error("", Found::Bytes(self.bytes.len()), Expected::Text("at least the 24 bytes of a header"))),
+        }
     }
 
-    fn word(&self, offset: usize) -> Result<u32, ManifestError> {
+    #[cold]
+    #[inline(never)]
+    fn error(&self, property: &'static str, found: Found, expected: Expected) -> Refused {
+        self.complaint.note(NodePath::package(), property, found, expected)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_hex(&self, property: &'static str, found: u64, expected: &'static str) -> Refused {
+        self.error(property, Found::Hex(found), Expected::Text(expected))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_number(&self, property: &'static str, found: u64, expected: &'static str) -> Refused {
+        self.error(property, Found::Number(found), Expected::Text(expected))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn missing(&self, property: &'static str, expected: &'static str) -> Refused {
+        self.error(property, Found::Missing, Expected::Text(expected))
+    }
+
+    #[inline(never)]
+    fn word(&self, offset: usize) -> Result<u32, Refused> {
         self.bytes
             .get(offset..)
             .and_then(|rest| rest.first_chunk::<4>())
@@ -115,19 +138,15 @@ impl Reader<'_> {
             .ok_or_else(|| self.error("", Found::Bytes(self.bytes.len()), Expected::Text("at least the bytes of its headers")))
     }
 
-    fn extent(&self, name: &'static str, offset: u32, size: u32) -> Result<Extent, ManifestError> {
+    fn extent(&self, name: &'static str, offset: u32, size: u32) -> Result<Extent, Refused> {
         let (offset, size) = (offset as usize, size as usize);
         match offset.checked_add(size) {
             Some(end) if end <= self.bytes.len() => Ok(Extent { offset, size }),
-            _ => Err(self.error(
-                name,
-                Found::Hex((offset as u64).saturating_add(size as u64)),
-                Expected::HexAtMost(self.bytes.len() as u64, "the bytes that the partition's memory or the file has"),
-            )),
+            _ => Err(self.error(name, Found::Hex((offset as u64).saturating_add(size as u64)), Expected::HexAtMost(self.bytes.len() as u64, "the bytes that the partition's memory or the file has"))),
         }
     }
 
-    fn sptool(&self) -> Result<Package, ManifestError> {
+    fn sptool(&self) -> Result<Package, Refused> {
         let version = self.word(4)?;
         let manifest_offset = self.word(8)?;
         let image_offset = self.word(16)?;
@@ -135,41 +154,37 @@ impl Reader<'_> {
         let image = self.extent("end of the image", image_offset, self.word(20)?)?;
         match version {
             1 if manifest.offset < SPTOOL_HEADER_SIZE => {
-                return Err(self.error("manifest offset", Found::Hex(manifest_offset.into()), Expected::Text("0x18 or more: after the header")));
+                return Err(self.not_hex("manifest offset", manifest_offset.into(), "0x18 or more: after the header"));
             }
             1 => {}
             2 if manifest.offset == 0 || !manifest.is_aligned(PAGE_SIZE as usize) => {
-                return Err(self.error("manifest offset", Found::Hex(manifest_offset.into()), Expected::Text("a multiple of 0x1000, not 0: the first page is the boot information's")));
+                return Err(self.not_hex("manifest offset", manifest_offset.into(), "a multiple of 0x1000, not 0: the first page is the boot information's"));
             }
             2 => {}
-            _ => return Err(self.error("version", Found::Number(version.into()), Expected::Text("1 or 2"))),
+            _ => return Err(self.not_number("version", version.into(), "1 or 2")),
         }
         if !image.is_aligned(PAGE_SIZE as usize) {
             return Err(self.error("image offset", Found::Hex(image_offset.into()), Expected::AlignedTo(PAGE_SIZE)));
         }
         if manifest.end() > image.offset {
-            return Err(self.error(
-                "end of the manifest",
-                Found::Hex(manifest.end() as u64),
-                Expected::HexAtMost(image.offset as u64, "the image's offset; give sptool a larger --img-offset"),
-            ));
+            return Err(self.error("end of the manifest", Found::Hex(manifest.end() as u64), Expected::HexAtMost(image.offset as u64, "the image's offset; give sptool a larger --img-offset")));
         }
         self.finish(PackageKind::Sptool(version), manifest, image, None, image.end())
     }
 
-    fn transfer_list(&self) -> Result<Package, ManifestError> {
+    fn transfer_list(&self) -> Result<Package, Refused> {
         let [_, version, header_size, _] = self.word(4)?.to_le_bytes();
         let size = self.word(8)?;
         let flags = self.word(16)?;
         if version == 0 {
-            return Err(self.error("version", Found::Number(0), Expected::Text("1 or more")));
+            return Err(self.not_number("version", 0, "1 or more"));
         }
         if usize::from(header_size) < TRANSFER_LIST_HEADER_SIZE || !header_size.is_multiple_of(8) {
-            return Err(self.error("header size", Found::Number(header_size.into()), Expected::Text("24, or a larger multiple of 8")));
+            return Err(self.not_number("header size", header_size.into(), "24, or a larger multiple of 8"));
         }
         let whole = self.extent("size", 0, size)?;
         if whole.size < usize::from(header_size) {
-            return Err(self.error("size", Found::Hex(size.into()), Expected::Text("at least the size of its header")));
+            return Err(self.not_hex("size", size.into(), "at least the size of its header"));
         }
         if flags & 1 != 0 && whole.of(self.bytes).iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) != 0 {
             return Err(self.error("checksum", Found::Reason("does not match"), Expected::Text("bytes that sum up to 0 modulo 256")));
@@ -183,11 +198,7 @@ impl Reader<'_> {
             let data_size = self.word(offset + 4)? as usize;
             let end = offset.checked_add(entry_header).and_then(|start| start.checked_add(data_size));
             let Some(end) = end.filter(|end| entry_header >= TRANSFER_ENTRY_HEADER_SIZE && *end <= whole.size) else {
-                return Err(self.error(
-                    "size of an entry",
-                    Found::Hex((entry_header as u64).saturating_add(data_size as u64)),
-                    Expected::Text("a header of 8 bytes or more and data that end inside the transfer list"),
-                ));
+                return Err(self.not_hex("size of an entry", (entry_header as u64).saturating_add(data_size as u64), "a header of 8 bytes or more and data that end inside the transfer list"));
             };
             let (slot, name) = match tag {
                 TAG_MANIFEST => (&mut manifest, "manifest entry (tag 0x106)"),
@@ -207,18 +218,18 @@ impl Reader<'_> {
             }
             offset = end.next_multiple_of(8);
         }
-        let manifest = manifest.ok_or_else(|| self.error("manifest entry (tag 0x106)", Found::Missing, Expected::Text("one of each")))?;
-        let image = image.ok_or_else(|| self.error("image entry (tag 0x103)", Found::Missing, Expected::Text("one of each")))?;
+        let manifest = manifest.ok_or_else(|| self.missing("manifest entry (tag 0x106)", "one of each"))?;
+        let image = image.ok_or_else(|| self.missing("image entry (tag 0x103)", "one of each"))?;
         self.finish(PackageKind::TransferList, manifest, image, hob_list, whole.size)
     }
 
     /// The checks that both kinds share.
-    fn finish(&self, kind: PackageKind, manifest: Extent, image: Extent, hob_list: Option<Extent>, size: usize) -> Result<Package, ManifestError> {
+    fn finish(&self, kind: PackageKind, manifest: Extent, image: Extent, hob_list: Option<Extent>, size: usize) -> Result<Package, Refused> {
         if image.size == 0 {
-            return Err(self.error("image size", Found::Number(0), Expected::Text("1 or more bytes")));
+            return Err(self.not_number("image size", 0, "1 or more bytes"));
         }
         if manifest.size == 0 {
-            return Err(self.error("manifest size", Found::Number(0), Expected::Text("1 or more bytes")));
+            return Err(self.not_number("manifest size", 0, "1 or more bytes"));
         }
         let first = manifest.offset.min(image.offset).min(hob_list.map_or(usize::MAX, |hob| hob.offset));
         let boot_info = Extent { offset: 0, size: first - first % PAGE_SIZE as usize };

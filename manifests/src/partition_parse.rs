@@ -1,13 +1,13 @@
 //! Reads the properties of a partition manifest's root node; the regions are `region_parse`'s.
 
-use crate::error::{Expected, Found, ManifestError, Name, Subject};
+use crate::error::{Expected, Found, ManifestError, Name, Refused, Subject};
 use crate::partition::{
     BootInfoRequest, ExceptionLevel, Granule, MAX_UUIDS, Messaging, NsInterruptAction, OtherSecureInterruptAction, PartitionManifest,
     PowerMessages, Service, VmMessages,
 };
 use crate::range::PAGE_SIZE;
 use crate::spmc::MAX_CPUS;
-use crate::tree::Node;
+use crate::tree::{Node, read_tree};
 use bulkhead_ffa::{EndpointId, Uuid, Version};
 
 /// `boot-order` that means "no order": Hafnium's default, which several partitions may have.
@@ -18,7 +18,10 @@ impl PartitionManifest {
     /// held before is gone, also on an error.
     pub fn parse_into(&mut self, dtb: &[u8], subject: Subject) -> Result<(), ManifestError> {
         self.clear();
-        let root = Node::root(dtb, subject)?;
+        read_tree(dtb, subject, &mut |root| self.parse(root))
+    }
+
+    fn parse(&mut self, root: Node<'_>) -> Result<(), Refused> {
         require_binding(root)?;
         self.description = Name::new(root.string("description")?.unwrap_or(""));
         self.ffa_version = version(root)?;
@@ -32,14 +35,14 @@ impl PartitionManifest {
     }
 
     /// `uuid` and `messaging-method`.
-    fn parse_services(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_services(&mut self, root: Node<'_>) -> Result<(), Refused> {
         let four = "four cells for each UUID, the words of the registers: <0x33221100 ...> for 00112233-...";
         let Some(cells) = root.groups("uuid", 4, four)?.filter(|cells| cells.len() != 0) else {
-            return Err(root.error("uuid", Found::Missing, Expected::Text(four)));
+            return Err(root.missing("uuid", four));
         };
         let count = cells.len() / 4;
         if count > MAX_UUIDS {
-            return Err(root.error("uuid", Found::Number(count as u64), Expected::AtMost(MAX_UUIDS as u64, "UUIDs")));
+            return Err(root.too_many("uuid", Found::Number(count as u64), MAX_UUIDS, "UUIDs"));
         }
         let methods = self.messaging_methods(root, count)?;
         for (chunk, messaging) in cells.chunks(4).zip(methods) {
@@ -57,7 +60,7 @@ impl PartitionManifest {
     }
 
     /// One number for all UUIDs, or a cell for each (as newer Hafnium has it).
-    fn messaging_methods(&self, root: Node<'_>, uuids: usize) -> Result<[Messaging; MAX_UUIDS], ManifestError> {
+    fn messaging_methods(&self, root: Node<'_>, uuids: usize) -> Result<[Messaging; MAX_UUIDS], Refused> {
         const NAME: &str = "messaging-method";
         let mut methods = [Messaging(0); MAX_UUIDS];
         match root.cells(NAME).ok().flatten() {
@@ -78,8 +81,8 @@ impl PartitionManifest {
         Ok(methods)
     }
 
-    fn messaging_method(&self, root: Node<'_>, bits: u64) -> Result<Messaging, ManifestError> {
-        let error = |expected| Err(root.error("messaging-method", Found::Hex(bits), Expected::Text(expected)));
+    fn messaging_method(&self, root: Node<'_>, bits: u64) -> Result<Messaging, Refused> {
+        let error = |expected| Err(root.not_hex("messaging-method", bits, expected));
         if bits & !u64::from(Messaging::ALL.0) != 0 {
             return error("no bits besides 0, 1, 2, 9 and 10");
         }
@@ -90,7 +93,7 @@ impl PartitionManifest {
         Ok(method)
     }
 
-    fn parse_identity(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_identity(&mut self, root: Node<'_>) -> Result<(), Refused> {
         let id = |property| match root.number(property)? {
             Some(n) if n > 0xFFFF => Err(root.error(property, Found::Hex(n), Expected::HexAtMost(0xFFFF, "an endpoint id has 16 bits"))),
             n => Ok(n.map(|n| n as u16)),
@@ -104,11 +107,11 @@ impl PartitionManifest {
         Ok(())
     }
 
-    fn parse_execution(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_execution(&mut self, root: Node<'_>) -> Result<(), Refused> {
         self.exception_level = match root.required_number("exception-level", "1 (S-EL0) or 2 (S-EL1)")? {
             1 => ExceptionLevel::SEl0,
             2 => ExceptionLevel::SEl1,
-            n => return Err(root.error("exception-level", Found::Number(n), Expected::Text("1 (S-EL0) or 2 (S-EL1)"))),
+            n => return Err(root.not_number("exception-level", n, "1 (S-EL0) or 2 (S-EL1)")),
         };
         match root.required_number("execution-state", "0 (AArch64)")? {
             0 => {}
@@ -116,7 +119,7 @@ impl PartitionManifest {
         }
         let contexts = root.required_number("execution-ctx-count", "1, or the number of cores")?;
         if contexts == 0 || contexts > MAX_CPUS as u64 {
-            return Err(root.error("execution-ctx-count", Found::Number(contexts), Expected::Text("1, or the number of cores (up to 8)")));
+            return Err(root.not_number("execution-ctx-count", contexts, "1, or the number of cores (up to 8)"));
         }
         if self.exception_level == ExceptionLevel::SEl0 && contexts != 1 {
             return Err(root.error("execution-ctx-count", Found::Number(contexts), Expected::Exactly(1, "a partition at S-EL0 has one")));
@@ -126,7 +129,7 @@ impl PartitionManifest {
             None | Some(0) => Granule::Size4K,
             Some(1) => Granule::Size16K,
             Some(2) => Granule::Size64K,
-            Some(n) => return Err(root.error("xlat-granule", Found::Number(n), Expected::Text("0 (4 KiB), 1 (16 KiB) or 2 (64 KiB)"))),
+            Some(n) => return Err(root.not_number("xlat-granule", n, "0 (4 KiB), 1 (16 KiB) or 2 (64 KiB)")),
         };
         self.run_time_model = match root.number32("run-time-model")? {
             None => root.number32("runtime-model")?,
@@ -136,7 +139,7 @@ impl PartitionManifest {
         Ok(())
     }
 
-    fn parse_image(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_image(&mut self, root: Node<'_>) -> Result<(), Refused> {
         self.load_address = root.number("load-address")?;
         if let Some(address) = self.load_address
             && !address.is_multiple_of(self.granule.bytes())
@@ -147,7 +150,7 @@ impl PartitionManifest {
         if let Some(size) = self.mem_size
             && (size == 0 || !size.is_multiple_of(PAGE_SIZE))
         {
-            return Err(root.error("mem-size", Found::Hex(size), Expected::Text("a multiple of 0x1000, not 0")));
+            return Err(root.not_hex("mem-size", size, "a multiple of 0x1000, not 0"));
         }
         self.entrypoint_offset = root.number("entrypoint-offset")?.unwrap_or(0);
         if !self.entrypoint_offset.is_multiple_of(4) {
@@ -162,13 +165,13 @@ impl PartitionManifest {
             node.require_compatible("arm,ffa-manifest-boot-info")?;
             self.boot_info = BootInfoRequest { manifest: node.flag("ffa_manifest")?, hob_list: node.flag("hob_list")? };
             if self.gp_register.is_none() {
-                return Err(root.error("gp-register-num", Found::Missing, Expected::Text("the register, 0 to 3, for the boot information's address")));
+                return Err(root.missing("gp-register-num", "the register, 0 to 3, for the boot information's address"));
             }
         }
         Ok(())
     }
 
-    fn parse_interrupt_actions(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_interrupt_actions(&mut self, root: Node<'_>) -> Result<(), Refused> {
         const NS: &str = "ns-interrupts-action";
         const OTHER: &str = "other-s-interrupts-action";
         let managed_exit = root.flag("managed-exit")?;
@@ -177,7 +180,7 @@ impl PartitionManifest {
             (Some(0), false) => NsInterruptAction::Queued,
             (Some(1), _) | (None, true) => NsInterruptAction::ManagedExit,
             (Some(n @ (0 | 2)), true) => return Err(root.error(NS, Found::Number(n), Expected::Exactly(1, "as managed-exit says, or no managed-exit"))),
-            (Some(n), _) => return Err(root.error(NS, Found::Number(n), Expected::Text("0 (queued), 1 (managed exit) or 2 (signaled)"))),
+            (Some(n), _) => return Err(root.not_number(NS, n, "0 (queued), 1 (managed exit) or 2 (signaled)")),
         };
         if self.ns_interrupts == NsInterruptAction::ManagedExit && self.exception_level == ExceptionLevel::SEl0 {
             let (property, found) = if root.has(NS) { (NS, Found::Number(1)) } else { ("managed-exit", Found::Present) };
@@ -191,12 +194,12 @@ impl PartitionManifest {
                 let expected = Expected::Exactly(1, "queueing other secure interrupts needs ns-interrupts-action = 0, too");
                 return Err(root.error(OTHER, Found::Number(0), expected));
             }
-            Some(n) => return Err(root.error(OTHER, Found::Number(n), Expected::Text("0 (queued) or 1 (signaled)"))),
+            Some(n) => return Err(root.not_number(OTHER, n, "0 (queued) or 1 (signaled)")),
         };
         Ok(())
     }
 
-    fn parse_subscriptions(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_subscriptions(&mut self, root: Node<'_>) -> Result<(), Refused> {
         let power = "no bits besides 0 (CPU_OFF), 1 (CPU_SUSPEND), 2 (CPU_SUSPEND_RESUME) and 3 (CPU_ON)";
         self.power_messages = root.bits("power-management-messages", PowerMessages::ALL.0, power)?.map(PowerMessages);
         let availability = "no bits besides 0 (VM created) and 1 (VM destroyed)";
@@ -210,21 +213,18 @@ impl PartitionManifest {
 }
 
 /// `compatible`: major version 1 of the binding, any minor.
-fn require_binding(root: Node<'_>) -> Result<(), ManifestError> {
-    match root.require_compatible("arm,ffa-manifest-1.0") {
-        Err(ManifestError { found: Found::Text(text), .. }) if is_later_minor(text.as_str()) => Ok(()),
-        result => result,
-    }
+fn require_binding(root: Node<'_>) -> Result<(), Refused> {
+    root.require_compatible_or("arm,ffa-manifest-1.0", is_later_minor)
 }
 
-fn is_later_minor(text: &str) -> bool {
-    text.strip_prefix("arm,ffa-manifest-1.").is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()))
+fn is_later_minor(text: &[u8]) -> bool {
+    text.strip_prefix(b"arm,ffa-manifest-1.").is_some_and(|minor| !minor.is_empty() && minor.iter().all(u8::is_ascii_digit))
 }
 
-fn version(root: Node<'_>) -> Result<Version, ManifestError> {
+fn version(root: Node<'_>) -> Result<Version, Refused> {
     let known = "0x10000 (1.0), 0x10001 (1.1) or 0x10002 (1.2)";
     match root.required_number("ffa-version", known)? {
         n @ 0x1_0000..=0x1_0002 => Ok(Version(n as u32)),
-        n => Err(root.error("ffa-version", Found::Hex(n), Expected::Text(known))),
+        n => Err(root.not_hex("ffa-version", n, known)),
     }
 }

@@ -1,6 +1,6 @@
 //! Reads `memory-regions`, `device-regions` and the RX/TX buffers of a partition manifest.
 
-use crate::error::{Expected, Found, ManifestError, Name};
+use crate::error::{Expected, Found, Name, Refused};
 use crate::partition::{
     DeviceRegion, Interrupt, InterruptKind, MAX_DEVICE_REGIONS, MAX_INTERRUPTS, MAX_MEMORY_REGIONS, MAX_STREAMS, MemoryRegion, PartitionManifest,
     RegionAttributes, RegionBase, RxTx, Stream, Trigger,
@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 impl PartitionManifest {
     /// Devices first: memory regions refer to their stream ids.
-    pub(crate) fn parse_regions(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    pub(crate) fn parse_regions(&mut self, root: Node<'_>) -> Result<(), Refused> {
         if let Some(node) = root.child("device-regions") {
             node.require_compatible("arm,ffa-manifest-device-regions")?;
             self.parse_device_regions(node)?;
@@ -28,16 +28,16 @@ impl PartitionManifest {
         }
     }
 
-    fn parse_memory_regions(&mut self, regions: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_memory_regions(&mut self, regions: Node<'_>) -> Result<(), Refused> {
         for node in regions.children() {
             let index = self.memory_regions.len();
-            let full = |_| node.error("", Found::Present, Expected::AtMost(MAX_MEMORY_REGIONS as u64, "memory regions"));
+            let full = |_| node.too_many("", Found::Present, MAX_MEMORY_REGIONS, "memory regions");
             let attributes = self.attributes(node, "1 (read), 3 (read, write) or 5 (read, execute), with 8 where it is the normal world's", &[1, 3, 5, 9, 11])?;
             let region = MemoryRegion { name: Name::new(node.name()), base: self.region_base(node)?, size: self.region_size(node)?, attributes };
             if let RegionBase::Absolute(base) = region.base
                 && AddressRange::new(base, region.size).is_none()
             {
-                return Err(node.error("pages-count", Found::Number(region.size / self.granule.bytes()), Expected::Text("an end inside 64 bits of address")));
+                return Err(node.not_number("pages-count", region.size / self.granule.bytes(), "an end inside 64 bits of address"));
             }
             self.memory_regions.try_push(region).map_err(full)?;
             self.parse_memory_streams(node, index, attributes)?;
@@ -45,7 +45,7 @@ impl PartitionManifest {
         not_empty(regions, self.memory_regions.len())
     }
 
-    fn parse_memory_streams(&mut self, node: Node<'_>, region: usize, default: RegionAttributes) -> Result<(), ManifestError> {
+    fn parse_memory_streams(&mut self, node: Node<'_>, region: usize, default: RegionAttributes) -> Result<(), Refused> {
         const ACCESS: &str = "stream-ids-access-permissions";
         let access = node.cells(ACCESS)?;
         let first = self.memory_streams.len();
@@ -57,7 +57,7 @@ impl PartitionManifest {
             }
             for (stream, bits) in added.iter_mut().zip(access.iter()) {
                 if bits == 0 || bits > 0xF {
-                    return Err(node.error(ACCESS, Found::Hex(bits.into()), Expected::Text("permissions as in attributes, 0x1 to 0xf")));
+                    return Err(node.not_hex(ACCESS, bits.into(), "permissions as in attributes, 0x1 to 0xf"));
                 }
                 stream.access = RegionAttributes(bits as u8);
             }
@@ -65,22 +65,22 @@ impl PartitionManifest {
         for stream in added.iter() {
             let owners = self.device_streams.iter().filter(|s| s.id == stream.id && s.smmu == stream.smmu).count();
             if owners != 1 {
-                return Err(node.error("stream-ids", Found::Number(stream.id.into()), Expected::Text("ids that exactly one device region of this partition has, too")));
+                return Err(node.not_number("stream-ids", stream.id.into(), "ids that exactly one device region of this partition has, too"));
             }
         }
         Ok(())
     }
 
-    fn parse_device_regions(&mut self, regions: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_device_regions(&mut self, regions: Node<'_>) -> Result<(), Refused> {
         for node in regions.children() {
             let index = self.device_regions.len();
-            let full = |_| node.error("", Found::Present, Expected::AtMost(MAX_DEVICE_REGIONS as u64, "device regions"));
+            let full = |_| node.too_many("", Found::Present, MAX_DEVICE_REGIONS, "device regions");
             let base = node.required_number("base-address", "the physical address of the device's registers")?;
             let attributes = self.attributes(node, "1 (read) or 3 (read, write), with 8 where it is the normal world's", &[1, 3, 9, 11])?;
             self.aligned(node, "base-address", base)?;
             let size = self.region_size(node)?;
             let Some(range) = AddressRange::new(base, size) else {
-                return Err(node.error("pages-count", Found::Number(size / self.granule.bytes()), Expected::Text("an end inside 64 bits of address")));
+                return Err(node.not_number("pages-count", size / self.granule.bytes(), "an end inside 64 bits of address"));
             };
             let region = DeviceRegion {
                 name: Name::new(node.name()),
@@ -97,32 +97,32 @@ impl PartitionManifest {
             let (before, added) = self.device_streams.split_at(first);
             for (i, stream) in added.iter().enumerate() {
                 if before.iter().chain(added.iter().take(i)).any(|s| s.id == stream.id && s.smmu == stream.smmu) {
-                    return Err(node.error("stream-ids", Found::Number(stream.id.into()), Expected::Text("each id once among all devices of the partition")));
+                    return Err(node.not_number("stream-ids", stream.id.into(), "each id once among all devices of the partition"));
                 }
             }
         }
         not_empty(regions, self.device_regions.len())
     }
 
-    fn parse_interrupts(&mut self, node: Node<'_>, device: usize) -> Result<(), ManifestError> {
+    fn parse_interrupts(&mut self, node: Node<'_>, device: usize) -> Result<(), Refused> {
         const NAME: &str = "interrupts";
         let Some(cells) = node.groups(NAME, 2, "<id attributes> pairs")? else { return Ok(()) };
         for pair in cells.chunks(2) {
             let (id, bits) = (pair.get(0), pair.get(1));
             if bits & !0xFFF != 0 {
-                return Err(node.error(NAME, Found::Hex(bits.into()), Expected::Text("attributes of 12 bits: priority 7..0, secure 8, level 9, type 11..10")));
+                return Err(node.not_hex(NAME, bits.into(), "attributes of 12 bits: priority 7..0, secure 8, level 9, type 11..10"));
             }
             let (kind, ids, what) = match bits >> 10 {
                 0 => (InterruptKind::Sgi, 0..=15, "an SGI's id, 0 to 15, as the type in its attributes (bits 11..10) says"),
                 1 => (InterruptKind::Ppi, 16..=31, "a PPI's id, 16 to 31, as the type in its attributes (bits 11..10) says"),
                 2 => (InterruptKind::Spi, 32..=1019, "an SPI's id, 32 to 1019, as the type in its attributes (bits 11..10) says"),
-                _ => return Err(node.error(NAME, Found::Hex(bits.into()), Expected::Text("a type in bits 11..10 that is 0 (SGI), 1 (PPI) or 2 (SPI)"))),
+                _ => return Err(node.not_hex(NAME, bits.into(), "a type in bits 11..10 that is 0 (SGI), 1 (PPI) or 2 (SPI)")),
             };
             if !ids.contains(&id) {
-                return Err(node.error(NAME, Found::Number(id.into()), Expected::Text(what)));
+                return Err(node.not_number(NAME, id.into(), what));
             }
             if self.interrupts.iter().any(|i| i.id == id) {
-                return Err(node.error(NAME, Found::Number(id.into()), Expected::Text("each id once in the manifest")));
+                return Err(node.not_number(NAME, id.into(), "each id once in the manifest"));
             }
             let interrupt = Interrupt {
                 device: device as u8,
@@ -133,19 +133,19 @@ impl PartitionManifest {
                 kind,
                 target: None,
             };
-            let full = |_| node.error(NAME, Found::Number(id.into()), Expected::AtMost(MAX_INTERRUPTS as u64, "interrupts over all devices"));
+            let full = |_| node.too_many(NAME, Found::Number(id.into()), MAX_INTERRUPTS, "interrupts over all devices");
             self.interrupts.try_push(interrupt).map_err(full)?;
         }
         Ok(())
     }
 
-    fn parse_interrupt_targets(&mut self, node: Node<'_>, device: usize) -> Result<(), ManifestError> {
+    fn parse_interrupt_targets(&mut self, node: Node<'_>, device: usize) -> Result<(), Refused> {
         const NAME: &str = "interrupts-target";
         let Some(cells) = node.groups(NAME, 3, "<id mpidr-high mpidr-low> triples")? else { return Ok(()) };
         for triple in cells.chunks(3) {
             let id = triple.get(0);
             let Some(interrupt) = self.interrupts.iter_mut().find(|i| i.id == id && usize::from(i.device) == device) else {
-                return Err(node.error(NAME, Found::Number(id.into()), Expected::Text("an id of this node's interrupts")));
+                return Err(node.not_number(NAME, id.into(), "an id of this node's interrupts"));
             };
             interrupt.target = Some(triple.number(1, 2));
         }
@@ -153,16 +153,16 @@ impl PartitionManifest {
     }
 
     /// The regions whose phandles `rx-buffer` and `tx-buffer` are.
-    fn parse_rx_tx(&mut self, node: Node<'_>, memory: Option<Node<'_>>) -> Result<(), ManifestError> {
+    fn parse_rx_tx(&mut self, node: Node<'_>, memory: Option<Node<'_>>) -> Result<(), Refused> {
         node.require_compatible("arm,ffa-manifest-rx_tx-buffer")?;
-        let find = |property: &'static str| -> Result<usize, ManifestError> {
+        let find = |property: &'static str| -> Result<usize, Refused> {
             let phandle = node.required_number(property, "the phandle of a memory region")?;
             for (index, region) in memory.iter().flat_map(Node::children).enumerate() {
                 if region.number("phandle")? == Some(phandle) {
                     return Ok(index);
                 }
             }
-            Err(node.error(property, Found::Hex(phandle), Expected::Text("the phandle of a node of memory-regions")))
+            Err(node.not_hex(property, phandle, "the phandle of a node of memory-regions"))
         };
         let (rx, tx) = (find("rx-buffer")?, find("tx-buffer")?);
         let size = |index: usize| self.memory_regions.get(index).map_or(0, |r| r.size);
@@ -176,7 +176,7 @@ impl PartitionManifest {
         Ok(())
     }
 
-    fn region_base(&self, node: Node<'_>) -> Result<RegionBase, ManifestError> {
+    fn region_base(&self, node: Node<'_>) -> Result<RegionBase, Refused> {
         const RELATIVE: &str = "load-address-relative-offset";
         let (relative_name, relative) = match node.number(RELATIVE)? {
             Some(offset) => (RELATIVE, Some(offset)),
@@ -186,11 +186,11 @@ impl PartitionManifest {
             (Some(base), None) => self.aligned(node, "base-address", base).map(|()| RegionBase::Absolute(base)),
             (None, Some(offset)) => self.aligned(node, relative_name, offset).map(|()| RegionBase::LoadRelative(offset)),
             (None, None) => Ok(RegionBase::Unplaced),
-            (Some(_), Some(offset)) => Err(node.error(relative_name, Found::Hex(offset), Expected::Text("either this or base-address, not both"))),
+            (Some(_), Some(offset)) => Err(node.not_hex(relative_name, offset, "either this or base-address, not both")),
         }
     }
 
-    fn aligned(&self, node: Node<'_>, property: &'static str, address: u64) -> Result<(), ManifestError> {
+    fn aligned(&self, node: Node<'_>, property: &'static str, address: u64) -> Result<(), Refused> {
         if address.is_multiple_of(self.granule.bytes()) {
             Ok(())
         } else {
@@ -198,38 +198,38 @@ impl PartitionManifest {
         }
     }
 
-    fn region_size(&self, node: Node<'_>) -> Result<u64, ManifestError> {
+    fn region_size(&self, node: Node<'_>) -> Result<u64, Refused> {
         const NAME: &str = "pages-count";
         match node.required_number(NAME, "1 or more pages")? {
-            0 => Err(node.error(NAME, Found::Number(0), Expected::Text("1 or more pages"))),
+            0 => Err(node.not_number(NAME, 0, "1 or more pages")),
             n if n > u32::MAX.into() => Err(node.error(NAME, Found::Number(n), Expected::AtMost(u32::MAX.into(), "pages"))),
             // 32 bits of pages of at most 64 KiB fit.
             n => Ok(n * self.granule.bytes()),
         }
     }
 
-    fn attributes(&self, node: Node<'_>, what: &'static str, legal: &[u64]) -> Result<RegionAttributes, ManifestError> {
+    fn attributes(&self, node: Node<'_>, what: &'static str, legal: &[u64]) -> Result<RegionAttributes, Refused> {
         match node.required_number("attributes", what)? {
             n if legal.contains(&n) => Ok(RegionAttributes(n as u8)),
-            n => Err(node.error("attributes", Found::Hex(n), Expected::Text(what))),
+            n => Err(node.not_hex("attributes", n, what)),
         }
     }
 }
 
 /// `stream-ids` and `smmu-id` of one region.
-fn push_streams(streams: &mut ArrayVec<Stream, MAX_STREAMS>, node: Node<'_>, region: usize, access: RegionAttributes) -> Result<(), ManifestError> {
+fn push_streams(streams: &mut ArrayVec<Stream, MAX_STREAMS>, node: Node<'_>, region: usize, access: RegionAttributes) -> Result<(), Refused> {
     const NAME: &str = "stream-ids";
     let Some(cells) = node.cells(NAME)?.filter(|cells: &Cells<'_>| cells.len() != 0) else { return Ok(()) };
     let Some(smmu) = node.number32("smmu-id")? else {
-        return Err(node.error("smmu-id", Found::Missing, Expected::Text("the SMMU that the stream-ids go through")));
+        return Err(node.missing("smmu-id", "the SMMU that the stream-ids go through"));
     };
     for id in cells.iter() {
-        let full = |_| node.error(NAME, Found::Number(id.into()), Expected::AtMost(MAX_STREAMS as u64, "stream ids over all regions"));
+        let full = |_| node.too_many(NAME, Found::Number(id.into()), MAX_STREAMS, "stream ids over all regions");
         streams.try_push(Stream { region: region as u8, id, smmu, access }).map_err(full)?;
     }
     Ok(())
 }
 
-fn not_empty(regions: Node<'_>, count: usize) -> Result<(), ManifestError> {
+fn not_empty(regions: Node<'_>, count: usize) -> Result<(), Refused> {
     if count == 0 { Err(regions.error("", Found::Reason("has no region"), Expected::Text("at least one"))) } else { Ok(()) }
 }

@@ -8,9 +8,9 @@
 //! | `bulkhead,keep-going` (empty) | a partition whose package or manifest is wrong is left out and the others boot | the boot stops |
 //! | `bulkhead,init-time-limit-ms` (u32) | time that a partition has from its first entry to its first FFA_MSG_WAIT, and for whatever else the normal world's interrupts wait for; 0 means no limit | 30000 |
 
-use crate::error::{Expected, Found, ManifestError, Name, NodePath, Subject};
+use crate::error::{Expected, Found, ManifestError, Name, NodePath, Refused, Subject};
 use crate::range::{AddressRange, PAGE_SIZE};
-use crate::tree::Node;
+use crate::tree::{Node, read_tree};
 use arrayvec::{ArrayString, ArrayVec};
 use bulkhead_ffa::{EndpointId, Version};
 use core::fmt::Write as _;
@@ -194,7 +194,10 @@ impl SpmcManifest {
     /// Fills this manifest from the device tree that `dtb` begins with. What it held before is gone, also on an error.
     pub fn parse_into(&mut self, dtb: &[u8]) -> Result<(), ManifestError> {
         *self = Self::new();
-        let root = Node::root(dtb, Subject::Spmc)?;
+        read_tree(dtb, Subject::Spmc, &mut |root| self.parse(root))
+    }
+
+    fn parse(&mut self, root: Node<'_>) -> Result<(), Refused> {
         if root.tree_size() > MAX_SPMC_DTB {
             let expected = Expected::AtMost(MAX_SPMC_DTB as u64, "bytes: TF-A's SPMD maps one page of it");
             return Err(root.error("device tree", Found::Bytes(root.tree_size()), expected));
@@ -206,7 +209,7 @@ impl SpmcManifest {
         self.parse_partitions(root)
     }
 
-    fn parse_partitions(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_partitions(&mut self, root: Node<'_>) -> Result<(), Refused> {
         let hypervisor = root.required_child("hypervisor", "a node with one vmN node for each partition")?;
         hypervisor.require_compatible("hafnium,hafnium")?;
         let for_all = BootPolicy::parse(hypervisor, BootPolicy::default())?;
@@ -216,7 +219,7 @@ impl SpmcManifest {
             if self.partitions.get(place).is_some_and(|other| other.number == vm.number) {
                 return Err(node.error("", Found::Reason("is there twice"), Expected::Text("one node for each number")));
             }
-            let full = |_| node.error("", Found::Present, Expected::AtMost(MAX_PARTITIONS as u64, "vmN nodes"));
+            let full = |_| node.too_many("", Found::Present, MAX_PARTITIONS, "vmN nodes");
             self.partitions.try_insert(place, vm).map_err(full)?;
         }
         if self.partitions.is_empty() {
@@ -226,7 +229,7 @@ impl SpmcManifest {
     }
 
     /// Memory nodes are told by their `device_type`, whatever their name: integrators write `memory@0` and `s_uart`.
-    fn parse_memory(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_memory(&mut self, root: Node<'_>) -> Result<(), Refused> {
         let address_cells = cell_count(root, "#address-cells", 2)?;
         let size_cells = cell_count(root, "#size-cells", 1)?;
         for node in root.children() {
@@ -244,19 +247,19 @@ impl SpmcManifest {
             let expected = "<base size> pairs with as many cells as the root's #address-cells and #size-cells say";
             let group = address_cells + size_cells;
             let Some(cells) = node.groups("reg", group, expected)?.filter(|cells| cells.len() != 0) else {
-                return Err(node.error("reg", Found::Missing, Expected::Text(expected)));
+                return Err(node.missing("reg", expected));
             };
             for pair in cells.chunks(group) {
                 let (base, size) = (pair.number(0, address_cells), pair.number(address_cells, size_cells));
                 let range = AddressRange::new(base, size)
-                    .ok_or_else(|| node.error("reg", Found::Hex(base), Expected::Text("a range that ends inside 64 bits of address")))?;
+                    .ok_or_else(|| node.not_hex("reg", base, "a range that ends inside 64 bits of address"))?;
                 if range.is_empty() || !range.is_aligned(PAGE_SIZE) {
                     return Err(node.error("reg", Found::Range(range), Expected::Text("a base and a size that are multiples of 0x1000, size not 0")));
                 }
                 if let Some(other) = self.memory.iter().find(|other| other.range.overlaps(&range)) {
                     return Err(node.error("reg", Found::Range(range), Expected::ClearOf(Subject::Spmc, other.kind.name(), other.range)));
                 }
-                let full = |_| node.error("reg", Found::Range(range), Expected::AtMost(MAX_MEMORY_RANGES as u64, "ranges over all memory nodes"));
+                let full = |_| node.too_many("reg", Found::Range(range), MAX_MEMORY_RANGES, "ranges over all memory nodes");
                 self.memory.try_push(MemoryRange { kind, range }).map_err(full)?;
             }
         }
@@ -266,7 +269,7 @@ impl SpmcManifest {
         Ok(())
     }
 
-    fn parse_cpus(&mut self, root: Node<'_>) -> Result<(), ManifestError> {
+    fn parse_cpus(&mut self, root: Node<'_>) -> Result<(), Refused> {
         let Some(cpus) = root.child("cpus") else { return Ok(()) };
         let address_cells = cell_count(cpus, "#address-cells", 1)?;
         for node in cpus.children() {
@@ -277,12 +280,12 @@ impl SpmcManifest {
             let mpidr = match node.cells("reg")? {
                 Some(cells) if cells.len() == address_cells => cells.number(0, address_cells),
                 Some(cells) => return Err(node.error("reg", Found::Bytes(4 * cells.len()), Expected::Text(expected))),
-                None => return Err(node.error("reg", Found::Missing, Expected::Text(expected))),
+                None => return Err(node.missing("reg", expected)),
             };
             if self.cpus.contains(&mpidr) {
-                return Err(node.error("reg", Found::Hex(mpidr), Expected::Text("an MPIDR that no other core has")));
+                return Err(node.not_hex("reg", mpidr, "an MPIDR that no other core has"));
             }
-            let full = |_| node.error("", Found::Present, Expected::AtMost(MAX_CPUS as u64, "cpu nodes"));
+            let full = |_| node.too_many("", Found::Present, MAX_CPUS, "cpu nodes");
             self.cpus.try_push(mpidr).map_err(full)?;
         }
         Ok(())
@@ -303,7 +306,7 @@ impl Default for BootPolicy {
 }
 
 impl BootPolicy {
-    fn parse(node: Node<'_>, inherited: Self) -> Result<Self, ManifestError> {
+    fn parse(node: Node<'_>, inherited: Self) -> Result<Self, Refused> {
         let init_time_limit_ms = match node.number32("bulkhead,init-time-limit-ms")? {
             Some(0) => None,
             Some(ms) => Some(ms),
@@ -313,15 +316,15 @@ impl BootPolicy {
     }
 }
 
-fn parse_attributes(root: Node<'_>) -> Result<Attributes, ManifestError> {
+fn parse_attributes(root: Node<'_>) -> Result<Attributes, Refused> {
     let node = root.required_child("attribute", "a node with spmc_id, maj_ver and min_ver, which TF-A's SPMD reads, too")?;
     let half = |property, what| {
-        let n = node.cell(property)?.ok_or_else(|| node.error(property, Found::Missing, Expected::Text(what)))?;
+        let n = node.cell(property)?.ok_or_else(|| node.missing(property, what))?;
         u16::try_from(n).map_err(|_| node.error(property, Found::Hex(n.into()), Expected::HexAtMost(0xFFFF, "16 bits")))
     };
     let spmc_id = half("spmc_id", "the SPMC's endpoint id, as a rule 0x8000")?;
     if spmc_id & 0x8000 == 0 {
-        return Err(node.error("spmc_id", Found::Hex(spmc_id.into()), Expected::Text("an id of the secure world: bit 15 set (TF-A insists on it)")));
+        return Err(node.not_hex("spmc_id", spmc_id.into(), "an id of the secure world: bit 15 set (TF-A insists on it)"));
     }
     let version = Version::new(half("maj_ver", "the FF-A version's major number")?, half("min_ver", "the FF-A version's minor number")?);
     if version.major() != 1 {
@@ -343,7 +346,7 @@ fn parse_attributes(root: Node<'_>) -> Result<Attributes, ManifestError> {
     };
     if let (Some(base), Some(entry), Some(size)) = (attributes.load_address, attributes.entrypoint, attributes.binary_size) {
         let Some(image) = AddressRange::new(base, size) else {
-            return Err(node.error("binary_size", Found::Hex(size), Expected::Text("an end inside 64 bits of address")));
+            return Err(node.not_hex("binary_size", size, "an end inside 64 bits of address"));
         };
         if entry < image.base() || entry >= image.end() {
             return Err(node.error("entrypoint", Found::Hex(entry), Expected::PointInside(image, "the SPMC's image")));
@@ -352,35 +355,35 @@ fn parse_attributes(root: Node<'_>) -> Result<Attributes, ManifestError> {
     Ok(attributes)
 }
 
-fn parse_vm(node: Node<'_>, for_all: BootPolicy) -> Result<VmNode, ManifestError> {
+fn parse_vm(node: Node<'_>, for_all: BootPolicy) -> Result<VmNode, Refused> {
     let number = match node.name().strip_prefix("vm").map(str::parse::<u8>) {
         // The id 0x8000 is the SPMC's own, so N starts at 1. No leading zeros: the text has to be the number's.
         Some(Ok(number)) if number >= 1 && !node.name().starts_with("vm0") => number,
         _ => return Err(node.error("", Found::Present, Expected::Text("the name vmN with N from 1 to 255: the partition's id becomes 0x8000 + N"))),
     };
-    let debug_name = node.string("debug_name")?.ok_or_else(|| node.error("debug_name", Found::Missing, Expected::Text("the partition's name")))?;
+    let debug_name = node.string("debug_name")?.ok_or_else(|| node.missing("debug_name", "the partition's name"))?;
     if !node.flag("is_ffa_partition")? {
-        return Err(node.error("is_ffa_partition", Found::Missing, Expected::Text("the empty property: only FF-A partitions are loaded")));
+        return Err(node.missing("is_ffa_partition", "the empty property: only FF-A partitions are loaded"));
     }
     let load_address = node.required_number("load_address", "where BL2 puts the package")?;
     let mem_size = node.required_number("mem_size", "bytes of the partition's memory, package included")?;
     if load_address == 0 || !load_address.is_multiple_of(PAGE_SIZE) {
-        return Err(node.error("load_address", Found::Hex(load_address), Expected::Text("a multiple of 0x1000, not 0")));
+        return Err(node.not_hex("load_address", load_address, "a multiple of 0x1000, not 0"));
     }
     if mem_size == 0 || !mem_size.is_multiple_of(PAGE_SIZE) {
-        return Err(node.error("mem_size", Found::Hex(mem_size), Expected::Text("a multiple of 0x1000, not 0")));
+        return Err(node.not_hex("mem_size", mem_size, "a multiple of 0x1000, not 0"));
     }
     if AddressRange::new(load_address, mem_size).is_none() {
-        return Err(node.error("mem_size", Found::Hex(mem_size), Expected::Text("an end inside 64 bits of address")));
+        return Err(node.not_hex("mem_size", mem_size, "an end inside 64 bits of address"));
     }
     let vcpu_count = match node.required_number("vcpu_count", "1, or the number of cores")? {
         n @ 1..=8 => n as u16,
-        n => return Err(node.error("vcpu_count", Found::Number(n), Expected::Text("1 to 8"))),
+        n => return Err(node.not_number("vcpu_count", n, "1 to 8")),
     };
     let mut smc_whitelist = ArrayVec::new();
     if let Some(cells) = node.cells("smc_whitelist")? {
         for id in cells.iter() {
-            let full = |_| node.error("smc_whitelist", Found::Bytes(4 * cells.len()), Expected::AtMost(MAX_SMCS as u64, "function ids"));
+            let full = |_| node.too_many("smc_whitelist", Found::Bytes(4 * cells.len()), MAX_SMCS, "function ids");
             smc_whitelist.try_push(id).map_err(full)?;
         }
     }
@@ -400,10 +403,10 @@ fn parse_vm(node: Node<'_>, for_all: BootPolicy) -> Result<VmNode, ManifestError
 }
 
 /// `#address-cells` or `#size-cells`: 1 or 2 cells make a number of ours.
-fn cell_count(node: Node<'_>, property: &'static str, default: usize) -> Result<usize, ManifestError> {
+fn cell_count(node: Node<'_>, property: &'static str, default: usize) -> Result<usize, Refused> {
     match node.number(property)? {
         None => Ok(default),
         Some(n @ 1..=2) => Ok(n as usize),
-        Some(n) => Err(node.error(property, Found::Number(n), Expected::Text("1 or 2"))),
+        Some(n) => Err(node.not_number(property, n, "1 or 2")),
     }
 }

@@ -14,7 +14,7 @@
 //! (Hafnium does not insist on those for devices and the normal world) a region of that kind has to keep clear of the
 //! ranges of the other kinds.
 
-use crate::error::{Expected, Found, ManifestError, Name, NodePath, Subject};
+use crate::error::{Complaint, Expected, Found, ManifestError, Name, NodePath, Refused, Subject};
 use crate::package::Package;
 use crate::partition::{DeviceRegion, InterruptKind, MemoryRegion, PartitionManifest, RegionBase};
 use crate::range::AddressRange;
@@ -90,20 +90,8 @@ pub fn check_partition(
     candidate: &LoadedPartition<'_>,
     platform: &Platform<'_>,
 ) -> Result<(), ManifestError> {
-    let check = Check { spmc, accepted, it: *candidate, platform };
-    check.identity()?;
-    check.image()?;
-    check.execution_contexts()?;
-    check.boot_order()?;
-    for (index, region) in check.it.manifest.memory_regions.iter().enumerate() {
-        check.memory_region(index, region)?;
-    }
-    for (index, region) in check.it.manifest.device_regions.iter().enumerate() {
-        check.device_region(index, region)?;
-    }
-    check.interrupts()?;
-    check.streams()?;
-    check.buffers()
+    let check = Check { spmc, accepted, it: *candidate, platform, complaint: Complaint::about(candidate.vm.subject()) };
+    check.complaint.judge(check.all())
 }
 
 struct Check<'a> {
@@ -111,10 +99,27 @@ struct Check<'a> {
     accepted: &'a [LoadedPartition<'a>],
     it: LoadedPartition<'a>,
     platform: &'a Platform<'a>,
+    complaint: Complaint,
 }
 
 impl<'a> Check<'a> {
-    fn identity(&self) -> Result<(), ManifestError> {
+    fn all(&self) -> Result<(), Refused> {
+        self.identity()?;
+        self.image()?;
+        self.execution_contexts()?;
+        self.boot_order()?;
+        for (index, region) in self.it.manifest.memory_regions.iter().enumerate() {
+            self.memory_region(index, region)?;
+        }
+        for (index, region) in self.it.manifest.device_regions.iter().enumerate() {
+            self.device_region(index, region)?;
+        }
+        self.interrupts()?;
+        self.streams()?;
+        self.buffers()
+    }
+
+    fn identity(&self) -> Result<(), Refused> {
         let id = self.it.vm.id();
         if let Some(n) = self.it.manifest.id
             && n != u32::from(id.0)
@@ -132,7 +137,7 @@ impl<'a> Check<'a> {
     }
 
     /// The package, and what the partition's manifest says of where it lies.
-    fn image(&self) -> Result<(), ManifestError> {
+    fn image(&self) -> Result<(), Refused> {
         let LoadedPartition { vm, manifest, package } = self.it;
         if let Some(address) = manifest.load_address
             && address != vm.load_address
@@ -156,7 +161,7 @@ impl<'a> Check<'a> {
     }
 
     /// A partition of several vCPUs has one for each core; its manifest may allow for more.
-    fn execution_contexts(&self) -> Result<(), ManifestError> {
+    fn execution_contexts(&self) -> Result<(), Refused> {
         let (vcpus, contexts) = (self.it.vm.vcpu_count, self.it.manifest.execution_contexts);
         if vcpus > contexts {
             return Err(self.vm_error("vcpu_count", Found::Number(vcpus.into()), Expected::AtMost(contexts.into(), "(execution-ctx-count of its manifest)")));
@@ -171,7 +176,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn boot_order(&self) -> Result<(), ManifestError> {
+    fn boot_order(&self) -> Result<(), Refused> {
         let Some(order) = self.it.manifest.boot_order else { return Ok(()) };
         match self.accepted.iter().find(|other| other.manifest.boot_order == Some(order)) {
             Some(other) => Err(self.error(NodePath::ROOT, "boot-order", Found::Number(order.into()), Expected::UniqueAmong(other.vm.subject(), Name::EMPTY))),
@@ -179,7 +184,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn memory_region(&self, index: usize, region: &MemoryRegion) -> Result<(), ManifestError> {
+    fn memory_region(&self, index: usize, region: &MemoryRegion) -> Result<(), Refused> {
         let path = region_path("memory-regions", region.name);
         if region.base == RegionBase::Unplaced {
             let expected = Expected::Text("base-address or load-address-relative-offset: Bulkhead places no regions by itself");
@@ -223,7 +228,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn device_region(&self, index: usize, region: &DeviceRegion) -> Result<(), ManifestError> {
+    fn device_region(&self, index: usize, region: &DeviceRegion) -> Result<(), Refused> {
         let path = region_path("device-regions", region.name);
         let error = |expected| Err(self.error(path, "base-address", Found::Range(region.range), expected));
         clear_of_reserved(self.platform, &region.range).or_else(error)?;
@@ -241,7 +246,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn interrupts(&self) -> Result<(), ManifestError> {
+    fn interrupts(&self) -> Result<(), Refused> {
         for interrupt in &self.it.manifest.interrupts {
             let path = self.device_path(interrupt.device);
             let refuse = |text| Err(self.error(path, "interrupts", Found::Number(interrupt.id.into()), Expected::Text(text)));
@@ -268,7 +273,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn streams(&self) -> Result<(), ManifestError> {
+    fn streams(&self) -> Result<(), Refused> {
         for stream in &self.it.manifest.device_streams {
             for other in self.accepted {
                 if let Some(theirs) = other.manifest.device_streams.iter().find(|theirs| theirs.id == stream.id && theirs.smmu == stream.smmu) {
@@ -281,7 +286,7 @@ impl<'a> Check<'a> {
     }
 
     /// A partition that finds its buffers mapped already would not map them, and have none.
-    fn buffers(&self) -> Result<(), ManifestError> {
+    fn buffers(&self) -> Result<(), Refused> {
         match self.it.manifest.rx_tx {
             Some(_) => {
                 let expected = Expected::Text("no such node: the partition maps its buffers by FFA_RXTX_MAP");
@@ -293,15 +298,15 @@ impl<'a> Check<'a> {
 
     #[cold]
     #[inline(never)]
-    fn error(&self, path: NodePath, property: &'static str, found: Found, expected: Expected) -> ManifestError {
-        ManifestError { subject: self.it.vm.subject(), path, property, found, expected }
+    fn error(&self, path: NodePath, property: &'static str, found: Found, expected: Expected) -> Refused {
+        self.complaint.note(path, property, found, expected)
     }
 
     /// About the `vmN` node, which stands in the SPMC's manifest.
     #[cold]
     #[inline(never)]
-    fn vm_error(&self, property: &'static str, found: Found, expected: Expected) -> ManifestError {
-        ManifestError { subject: Subject::Spmc, path: self.it.vm.path(), property, found, expected }
+    fn vm_error(&self, property: &'static str, found: Found, expected: Expected) -> Refused {
+        self.complaint.note_about(Subject::Spmc, self.it.vm.path(), property, found, expected)
     }
 
     fn device_path(&self, device: u8) -> NodePath {

@@ -1,66 +1,110 @@
 //! Typed reading of a device tree: a node that knows its path and whose it is, so that every refusal can say so.
 
-use crate::error::{Expected, Found, ManifestError, Name, NodePath, Subject};
-use dtoolkit::error::FdtErrorKind;
-use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
-use dtoolkit::{Node as _, Property as _};
+use crate::error::{Complaint, Expected, Found, ManifestError, Name, NodePath, Refused, Subject};
+use crate::fdt::Fdt;
 
 /// Largest device tree that is read. Bounds the time that a hostile one can take.
 pub const MAX_DTB: usize = 64 * 1024;
 
+/// A device tree that is being read, whose it is, and what is wrong with it.
+pub(crate) struct Reading<'a> {
+    fdt: Fdt<'a>,
+    tree_size: usize,
+    complaint: Complaint,
+}
+
 /// A node of a manifest.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
-    node: FdtNode<'a>,
-    tree_size: usize,
-    subject: Subject,
-    path: NodePath,
+    reading: &'a Reading<'a>,
+    at: usize,
+}
+
+/// Opens the device tree that `dtb` begins with, and gives its root to `read`. Bytes after it (padding of a page) are ignored.
+#[inline(never)]
+pub(crate) fn read_tree(dtb: &[u8], subject: Subject, read: &mut dyn FnMut(Node<'_>) -> Result<(), Refused>) -> Result<(), ManifestError> {
+    let error = |found, expected| ManifestError { subject, path: NodePath::ROOT, property: "device tree", found, expected };
+    // The header's first two words: magic and total size, both big-endian.
+    let Some(&[m0, m1, m2, m3, s0, s1, s2, s3]) = dtb.first_chunk::<8>() else {
+        return Err(error(Found::Bytes(dtb.len()), Expected::Text("a flattened device tree (40 bytes or more)")));
+    };
+    let magic = u32::from_be_bytes([m0, m1, m2, m3]);
+    if magic != 0xD00D_FEED {
+        return Err(error(Found::Hex(magic.into()), Expected::Text("magic 0xd00dfeed (is it a DTS source, not compiled by dtc?)")));
+    }
+    let size = u32::from_be_bytes([s0, s1, s2, s3]) as usize;
+    if size > MAX_DTB {
+        return Err(error(Found::Bytes(size), Expected::AtMost(MAX_DTB as u64, "bytes")));
+    }
+    let Some(dtb) = dtb.get(..size) else {
+        return Err(error(Found::Bytes(dtb.len()), Expected::Exactly(size as u64, "the size in its header: is it cut short?")));
+    };
+    let fdt = Fdt::open(dtb).map_err(|reason| error(Found::Reason(reason), Expected::Text("a well-formed flattened device tree")))?;
+    let reading = Reading { fdt, tree_size: size, complaint: Complaint::about(subject) };
+    let result = read(Node { reading: &reading, at: fdt.root() });
+    reading.complaint.judge(result)
 }
 
 impl<'a> Node<'a> {
-    /// The root of the device tree that `dtb` begins with. Bytes after it (padding of a page) are ignored.
-    pub(crate) fn root(dtb: &'a [u8], subject: Subject) -> Result<Self, ManifestError> {
-        let error = |found, expected| ManifestError { subject, path: NodePath::ROOT, property: "device tree", found, expected };
-        // The header's first two words: magic and total size, both big-endian.
-        let Some(&[m0, m1, m2, m3, s0, s1, s2, s3]) = dtb.first_chunk::<8>() else {
-            return Err(error(Found::Bytes(dtb.len()), Expected::Text("a flattened device tree (40 bytes or more)")));
-        };
-        let magic = u32::from_be_bytes([m0, m1, m2, m3]);
-        if magic != 0xD00D_FEED {
-            return Err(error(Found::Hex(magic.into()), Expected::Text("magic 0xd00dfeed (is it a DTS source, not compiled by dtc?)")));
-        }
-        let size = u32::from_be_bytes([s0, s1, s2, s3]) as usize;
-        if size > MAX_DTB {
-            return Err(error(Found::Bytes(size), Expected::AtMost(MAX_DTB as u64, "bytes")));
-        }
-        let Some(dtb) = dtb.get(..size) else {
-            return Err(error(Found::Bytes(dtb.len()), Expected::Exactly(size as u64, "the size in its header: is it cut short?")));
-        };
-        let fdt = Fdt::new(dtb).map_err(|e| error(Found::Reason(reason(&e.kind)), Expected::Text("a well-formed flattened device tree")))?;
-        Ok(Self { node: fdt.root(), tree_size: size, subject, path: NodePath::ROOT })
-    }
-
-    /// An error about `property` of this node. Out of line, as are its like: there are hundreds of calls, and an error is large.
+    /// Refuses the tree for `property` of this node. Out of line, as are its like: there are hundreds of calls.
     #[cold]
     #[inline(never)]
-    pub(crate) fn error(&self, property: &'static str, found: Found, expected: Expected) -> ManifestError {
-        ManifestError { subject: self.subject, path: self.path, property, found, expected }
+    pub(crate) fn error(&self, property: &'static str, found: Found, expected: Expected) -> Refused {
+        self.reading.complaint.note(self.path(), property, found, expected)
+    }
+
+    /// [`Self::error`] about a property that is not there.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn missing(&self, property: &'static str, expected: &'static str) -> Refused {
+        self.error(property, Found::Missing, Expected::Text(expected))
+    }
+
+    /// [`Self::error`] about an address, offset or bit set.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn not_hex(&self, property: &'static str, found: u64, expected: &'static str) -> Refused {
+        self.error(property, Found::Hex(found), Expected::Text(expected))
+    }
+
+    /// [`Self::error`] about a number.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn not_number(&self, property: &'static str, found: u64, expected: &'static str) -> Refused {
+        self.error(property, Found::Number(found), Expected::Text(expected))
+    }
+
+    /// [`Self::error`] about what there is too much of.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn too_many(&self, property: &'static str, found: Found, most: usize, of: &'static str) -> Refused {
+        self.error(property, found, Expected::AtMost(most as u64, of))
+    }
+
+    /// The way from the root: looked up when there is something to complain about.
+    fn path(&self) -> NodePath {
+        let mut path = NodePath::ROOT;
+        let mut here = Self { at: self.reading.fdt.root(), ..*self };
+        while let Some(next) = here.children().take_while(|child| child.at <= self.at).last() {
+            path = path.child(next.name());
+            here = next;
+        }
+        path
     }
 
     /// Bytes of the whole device tree, as its header says.
     pub(crate) fn tree_size(&self) -> usize {
-        self.tree_size
+        self.reading.tree_size
     }
 
     /// The node's name, unit address included.
     pub(crate) fn name(&self) -> &'a str {
-        self.node.name()
+        self.reading.fdt.name(self.at)
     }
 
     /// The children in the order of the source.
-    pub(crate) fn children(&self) -> impl Iterator<Item = Self> + use<'a> {
-        let (tree_size, subject, path) = (self.tree_size, self.subject, self.path);
-        self.node.children().map(move |node| Self { node, tree_size, subject, path: path.child(node.name()) })
+    pub(crate) fn children(&self) -> Children<'a> {
+        Children { reading: self.reading, next: self.reading.fdt.first_child(self.at) }
     }
 
     /// The child of exactly this name.
@@ -69,21 +113,17 @@ impl<'a> Node<'a> {
     }
 
     /// The child of exactly this name, which has to be there.
-    pub(crate) fn required_child(&self, name: &str, expected: &'static str) -> Result<Self, ManifestError> {
-        self.child(name).ok_or_else(|| Self { path: self.path.child(name), ..*self }.error("", Found::Missing, Expected::Text(expected)))
-    }
-
-    fn property(&self, name: &str) -> Option<FdtProperty<'a>> {
-        self.node.properties().find(|p| p.name() == name)
+    pub(crate) fn required_child(&self, name: &str, expected: &'static str) -> Result<Self, Refused> {
+        self.child(name).ok_or_else(|| self.reading.complaint.note(self.path().child(name), "", Found::Missing, Expected::Text(expected)))
     }
 
     /// Whether the property is there, whatever its value.
     pub(crate) fn has(&self, property: &str) -> bool {
-        self.property(property).is_some()
+        self.value(property).is_some()
     }
 
     /// An integer of 8, 16, 32 or 64 bits, or `None` when the property is not there.
-    pub(crate) fn number(&self, property: &'static str) -> Result<Option<u64>, ManifestError> {
+    pub(crate) fn number(&self, property: &'static str) -> Result<Option<u64>, Refused> {
         let Some(value) = self.value(property) else { return Ok(None) };
         match value.len() {
             1 | 2 | 4 | 8 => Ok(Some(value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))),
@@ -92,7 +132,7 @@ impl<'a> Node<'a> {
     }
 
     /// An integer in one cell, for what TF-A reads, too: of two cells it would take the high one.
-    pub(crate) fn cell(&self, property: &'static str) -> Result<Option<u32>, ManifestError> {
+    pub(crate) fn cell(&self, property: &'static str) -> Result<Option<u32>, Refused> {
         match self.cells(property)? {
             None => Ok(None),
             Some(cells) if cells.len() == 1 => Ok(Some(cells.get(0))),
@@ -101,12 +141,12 @@ impl<'a> Node<'a> {
     }
 
     /// An integer that has to be there; `what` says what it is.
-    pub(crate) fn required_number(&self, property: &'static str, what: &'static str) -> Result<u64, ManifestError> {
+    pub(crate) fn required_number(&self, property: &'static str, what: &'static str) -> Result<u64, Refused> {
         self.number(property)?.ok_or_else(|| self.error(property, Found::Missing, Expected::Text(what)))
     }
 
     /// An integer of at most `max`.
-    pub(crate) fn number_up_to(&self, property: &'static str, max: u64, what: &'static str) -> Result<Option<u64>, ManifestError> {
+    pub(crate) fn number_up_to(&self, property: &'static str, max: u64, what: &'static str) -> Result<Option<u64>, Refused> {
         match self.number(property)? {
             Some(n) if n > max => Err(self.error(property, Found::Number(n), Expected::AtMost(max, what))),
             n => Ok(n),
@@ -114,12 +154,12 @@ impl<'a> Node<'a> {
     }
 
     /// An integer of at most 32 bits.
-    pub(crate) fn number32(&self, property: &'static str) -> Result<Option<u32>, ManifestError> {
+    pub(crate) fn number32(&self, property: &'static str) -> Result<Option<u32>, Refused> {
         Ok(self.number_up_to(property, u32::MAX.into(), "(32 bits)")?.map(|n| n as u32))
     }
 
     /// A set of bits, none outside `known`; `what` names the known ones.
-    pub(crate) fn bits(&self, property: &'static str, known: u32, what: &'static str) -> Result<Option<u32>, ManifestError> {
+    pub(crate) fn bits(&self, property: &'static str, known: u32, what: &'static str) -> Result<Option<u32>, Refused> {
         match self.number(property)? {
             Some(n) if n & !u64::from(known) != 0 => Err(self.error(property, Found::Hex(n), Expected::Text(what))),
             n => Ok(n.map(|n| n as u32)),
@@ -127,7 +167,7 @@ impl<'a> Node<'a> {
     }
 
     /// Whether the empty property is there.
-    pub(crate) fn flag(&self, property: &'static str) -> Result<bool, ManifestError> {
+    pub(crate) fn flag(&self, property: &'static str) -> Result<bool, Refused> {
         match self.value(property) {
             None => Ok(false),
             Some([]) => Ok(true),
@@ -136,7 +176,7 @@ impl<'a> Node<'a> {
     }
 
     /// A string.
-    pub(crate) fn string(&self, property: &'static str) -> Result<Option<&'a str>, ManifestError> {
+    pub(crate) fn string(&self, property: &'static str) -> Result<Option<&'a str>, Refused> {
         let Some(value) = self.value(property) else { return Ok(None) };
         match value.split_last() {
             Some((0, text)) if !text.contains(&0) => match core::str::from_utf8(text) {
@@ -148,7 +188,7 @@ impl<'a> Node<'a> {
     }
 
     /// The cells of a list, or `None` when the property is not there.
-    pub(crate) fn cells(&self, property: &'static str) -> Result<Option<Cells<'a>>, ManifestError> {
+    pub(crate) fn cells(&self, property: &'static str) -> Result<Option<Cells<'a>>, Refused> {
         let Some(value) = self.value(property) else { return Ok(None) };
         match value.as_chunks::<4>() {
             (cells, []) => Ok(Some(Cells { cells })),
@@ -157,7 +197,7 @@ impl<'a> Node<'a> {
     }
 
     /// A list of cells that come in groups of `group`; `expected` says what a group is.
-    pub(crate) fn groups(&self, property: &'static str, group: usize, expected: &'static str) -> Result<Option<Cells<'a>>, ManifestError> {
+    pub(crate) fn groups(&self, property: &'static str, group: usize, expected: &'static str) -> Result<Option<Cells<'a>>, Refused> {
         let Some(value) = self.value(property) else { return Ok(None) };
         match value.as_chunks::<4>() {
             (cells, []) if cells.len().is_multiple_of(group) => Ok(Some(Cells { cells })),
@@ -166,25 +206,49 @@ impl<'a> Node<'a> {
     }
 
     /// Whether `compatible` lists `wanted`; an error that names it when not.
-    pub(crate) fn require_compatible(&self, wanted: &'static str) -> Result<(), ManifestError> {
+    pub(crate) fn require_compatible(&self, wanted: &'static str) -> Result<(), Refused> {
+        self.require_compatible_or(wanted, |_| false)
+    }
+
+    /// [`Self::require_compatible`]; what begins with something that `also` accepts will do, too.
+    #[inline(never)]
+    pub(crate) fn require_compatible_or(&self, wanted: &'static str, also: fn(&[u8]) -> bool) -> Result<(), Refused> {
         let expected = Expected::String(wanted);
         let Some(value) = self.value("compatible") else {
             return Err(self.error("compatible", Found::Missing, expected));
         };
         let mut strings = value.split(|byte| *byte == 0);
-        if strings.clone().any(|s| s == wanted.as_bytes()) {
+        let first = strings.clone().next().unwrap_or_default();
+        if also(first) || strings.any(|s| s == wanted.as_bytes()) {
             return Ok(());
         }
-        let found = match strings.next().map(core::str::from_utf8) {
-            Some(Ok(text)) => Found::Text(Name::new(text)),
-            _ => Found::Bytes(value.len()),
+        let found = match core::str::from_utf8(first) {
+            Ok(text) => Found::Text(Name::new(text)),
+            Err(_) => Found::Bytes(value.len()),
         };
         Err(self.error("compatible", found, expected))
     }
 
+    #[inline(never)]
     fn value(&self, property: &str) -> Option<&'a [u8]> {
-        // `FdtProperty::value` ties the bytes to the tree, not to the property.
-        self.property(property).and_then(|p| p.value_as::<&'a [u8]>().ok())
+        self.reading.fdt.value(self.at, property)
+    }
+}
+
+/// Children of a node.
+pub(crate) struct Children<'a> {
+    reading: &'a Reading<'a>,
+    next: Option<usize>,
+}
+
+impl<'a> Iterator for Children<'a> {
+    type Item = Node<'a>;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Node<'a>> {
+        let at = self.next?;
+        self.next = self.reading.fdt.next_sibling(at);
+        Some(Node { reading: self.reading, at })
     }
 }
 
@@ -218,22 +282,5 @@ impl<'a> Cells<'a> {
     /// `count` cells (at most 2) from `index` on as one number, the high cell first.
     pub(crate) fn number(&self, index: usize, count: usize) -> u64 {
         (index..index.saturating_add(count.min(2))).fold(0, |n, i| n << 32 | u64::from(self.get(i)))
-    }
-}
-
-/// The kinds of breakage in words that do not need a formatter's buffer.
-fn reason(kind: &FdtErrorKind) -> &'static str {
-    match kind {
-        FdtErrorKind::InvalidMagic => "has a wrong magic number",
-        FdtErrorKind::UnsupportedVersion(_) => "has a version other than 17",
-        FdtErrorKind::InvalidLength => "is shorter than its header",
-        FdtErrorKind::InvalidHeader(_) => "has a header whose offsets do not fit together",
-        FdtErrorKind::BadToken(_) => "has a structure block that is broken",
-        FdtErrorKind::InvalidOffset => "has an offset that leads out of it",
-        FdtErrorKind::InvalidString => "has a string that is broken",
-        FdtErrorKind::InvalidNodeName => "has a node name that is broken",
-        FdtErrorKind::InvalidPropertyName => "has a property name that is broken",
-        FdtErrorKind::MemReserveNotTerminated | FdtErrorKind::MemReserveInvalid => "has a memory reservation block that is broken",
-        _ => "is broken",
     }
 }

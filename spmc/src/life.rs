@@ -75,8 +75,9 @@ fn serve(mut cpu: Cpu) -> ! {
 extern "C" fn fatal_report(kind: u64, esr: u64, pc: u64, far: u64, sp: u64) -> ! {
     let what = ["synchronous exception", "IRQ", "FIQ", "system error"][kind as usize % 4];
     console::last_words(format_args!(
-        "internal error: {what} in Bulkhead: {}, pc {pc:#x}, address {far:#x}, esr {esr:#x}, sp {sp:#x}",
-        Syndrome(esr)
+        "internal error: {what} in Bulkhead: {}, pc {pc:#x}, address {far:#x}, esr {esr:#x}, sp {sp:#x}, called from{}",
+        Syndrome(esr),
+        Callers(sp)
     ));
     stop()
 }
@@ -92,8 +93,40 @@ fn stop() -> ! {
     }
 }
 
+/// What a stack says of who called whom: each word from an address on that points into the code, the last call first. Some
+/// may be left from calls that have returned. `addr2line` on the ELF file turns them into lines.
+struct Callers(u64);
+
+impl core::fmt::Display for Callers {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let code = mmu::stack_above(self.0).step_by(8).filter_map(|at| {
+            // SAFETY: `at` is on a stack of this image, above its guard page: mapped. Whatever is there is a number to look at.
+            let word = unsafe { (at as *const u64).read_volatile() };
+            (image::start()..image::text_end()).contains(&word).then_some(word)
+        });
+        for word in code.take(MAX_CALLERS) {
+            write!(f, " {word:#x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Return addresses that are printed.
+const MAX_CALLERS: usize = 12;
+
+/// A panic is a fault of Bulkhead. The image has no room for the places and texts of all its checks: a release prints where
+/// it came from as addresses, a debug build in words.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    console::last_words(format_args!("internal error: {info}"));
-    stop()
+    if cfg!(debug_assertions) {
+        halt(format_args!("internal error: {info}"));
+    }
+    let here = 0u64;
+    check_failed(Callers(core::ptr::from_ref(&here) as u64))
+}
+
+/// A function of its own, so that the stack above `callers` holds nothing of the printing.
+#[inline(never)]
+fn check_failed(callers: Callers) -> ! {
+    halt(format_args!("internal error: a check failed, called from{callers}"))
 }

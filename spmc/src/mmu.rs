@@ -154,3 +154,16 @@ fn enable_with(root: Option<Root>) {
 pub fn map(start: u64, size: u64, use_: Use) -> Result<(), bulkhead_core::tables::OutOfTables> {
     map_in(&mut table_pool::POOL.lock(), &mut OWN.lock(), start, start + size, use_)
 }
+
+/// What is in use of the stack that `pointer` is on, and mapped. Empty when it is on none of them.
+pub fn stack_above(pointer: u64) -> core::ops::Range<u64> {
+    let pointer = pointer & !7;
+    if (image::stacks()..image::tables_start()).contains(&pointer) {
+        let guard = pointer - (pointer - image::stacks()) % (GUARD + STACK);
+        pointer.max(guard + GUARD)..guard + GUARD + STACK
+    } else if (table_pool::boot_guard()..image::tables_end()).contains(&pointer) {
+        pointer.max(table_pool::boot_guard() + GUARD)..image::tables_end()
+    } else {
+        0..0
+    }
+}
