@@ -58,6 +58,8 @@ const TRAP_DEBUG: u64 = 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 
 const PHYSICAL_COUNTER: u64 = 1;
 /// PSTATE at entry: EL1 with its own stack pointer, everything masked; EL0.
 const PSTATE_EL1H: u64 = 0x3c5;
+/// General-purpose register that a vCPU's index is in when it starts.
+const ENTRY_INDEX: usize = 4;
 const PSTATE_EL0: u64 = 0x3c0;
 /// SCTLR_EL1 with the MMU off: its RES1 bits.
 const SCTLR_RESET: u64 = 0x30d0_0800;
@@ -262,6 +264,8 @@ impl Machine for Cpu {
         context.pstate = if s_el0 { PSTATE_EL0 } else { PSTATE_EL1H };
         context.hcr = hcr::PARTITION;
         let register = if vcpu.index == 0 { system::boot_register(vcpu.partition) } else { 0 };
+        // Hafnium's partitions expect the vCPU's index there, and hang without it.
+        context.regs.0[ENTRY_INDEX] = u64::from(vcpu.index);
         context.regs.0[register] = x0;
         let el1 = &mut context.el1;
         *el1.register(El1Register::Sctlr) = SCTLR_RESET;

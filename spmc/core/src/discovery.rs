@@ -4,7 +4,7 @@ use crate::calls::{Call, From};
 use crate::interrupts::{MANAGED_EXIT, NOTIFICATION_PENDING, SCHEDULE_RECEIVER};
 use crate::machine::{Address, Machine};
 use crate::mailbox::BUFFER_SIZE;
-use crate::partition::{Methods, NormalWorldInterrupts, PartitionConfig, Service};
+use crate::partition::{Methods, PartitionConfig, Service};
 use crate::spmc::{OUR_VERSION, Spmc, UNKNOWN};
 use bulkhead_ffa::descriptor::partition_info;
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
@@ -39,8 +39,7 @@ impl Spmc {
         if asked & 1 << 31 != 0 || version.major() != OUR_VERSION.major() {
             return Status::NotSupported.code();
         }
-        let spoken = version.min(OUR_VERSION);
-        if self.endpoint(from).spoken.set(spoken) { u64::from(OUR_VERSION.0) } else { Status::NotSupported.code() }
+        if self.endpoint(from).spoken.agree(version) { u64::from(OUR_VERSION.0) } else { Status::NotSupported.code() }
     }
 
     pub(crate) fn id_get(&self, call: &Call) -> Result<Regs, Status> {
@@ -68,6 +67,10 @@ impl Spmc {
             return self.feature(call.from, asked);
         }
         let secure = matches!(call.from, From::Partition(_));
+        // A partition at v1.1 or later must understand the NS bit: it gets no memory without it.
+        if retrieve && secure && self.version(call.from) >= Version::V1_1 && properties & NS_BIT == 0 {
+            return Err(UNKNOWN);
+        }
         let s_el0 = matches!(call.from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.s_el0));
         let multiprocessor = matches!(call.from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.vcpus > 1));
         let version = self.version(call.from);
@@ -87,19 +90,21 @@ impl Spmc {
             function::MEM_RETRIEVE_REQ_32 | function::MEM_RETRIEVE_REQ_64 => {
                 // Bit 1 of w2, in and out: the NS bit of retrieved memory is reported. Bit 2: the normal world's hypervisor may
                 // retrieve, too. w3: outstanding retrievals, as bits - 1.
-                return Ok(Regs::success(&[u64::from(v1_1) << 1 | u64::from(v1_1 && !secure) << 2, 0]));
+                return Ok(Regs::success(&[u64::from(v1_1) << 1 | u64::from(v1_1) << 2, 0]));
             }
-            function::MSG_WAIT | function::YIELD | function::MSG_SEND_DIRECT_RESP_32 | function::MSG_SEND_DIRECT_RESP_64 => secure,
+            // The answers to direct requests and FFA_RUN, which the normal world receives: it may ask for them.
+            function::MSG_WAIT | function::MSG_SEND_DIRECT_RESP_32 | function::MSG_SEND_DIRECT_RESP_64 => true,
+            function::YIELD => secure,
             function::MEM_PERM_GET_32 | function::MEM_PERM_GET_64 | function::MEM_PERM_SET_32 | function::MEM_PERM_SET_64 => s_el0,
             function::CONSOLE_LOG_32 | function::CONSOLE_LOG_64 | function::ABORT_32 | function::ABORT_64 => secure,
             function::SECONDARY_EP_REGISTER_32 | function::SECONDARY_EP_REGISTER_64 => secure && multiprocessor,
             function::SPM_ID_GET | function::NOTIFICATION_BIND | function::NOTIFICATION_UNBIND | function::NOTIFICATION_SET | function::NOTIFICATION_GET
-            | function::MSG_SEND2 => v1_1,
+            | function::MSG_SEND2 | function::PARTITION_INFO_GET_REGS => v1_1,
+            // Calls of the normal world. Partitions that were written for Hafnium expect to find them, too.
             function::NOTIFICATION_BITMAP_CREATE | function::NOTIFICATION_BITMAP_DESTROY | function::NOTIFICATION_INFO_GET_32
-            | function::NOTIFICATION_INFO_GET_64 | function::RX_ACQUIRE => v1_1 && !secure,
-            function::PARTITION_INFO_GET_REGS => v1_1,
-            function::MSG_SEND_DIRECT_REQ2 => v1_2,
-            function::MSG_SEND_DIRECT_RESP2 => v1_2 && secure,
+            | function::NOTIFICATION_INFO_GET_64 => v1_1,
+            function::RX_ACQUIRE => v1_1 && !secure,
+            function::MSG_SEND_DIRECT_REQ2 | function::MSG_SEND_DIRECT_RESP2 => v1_2,
             _ => false,
         };
         if supported { Ok(Regs::success(&[])) } else { Err(UNKNOWN) }
@@ -109,21 +114,16 @@ impl Spmc {
     fn feature(&self, from: From, id: u32) -> Result<Regs, Status> {
         let secure = matches!(from, From::Partition(_));
         match id {
-            1 if secure && self.receives_notifications(from) => Ok(Regs::success(&[u64::from(NOTIFICATION_PENDING)])),
+            1 if self.has_virtual_interrupts(from) => Ok(Regs::success(&[u64::from(NOTIFICATION_PENDING)])),
             2 if !secure => Ok(Regs::success(&[u64::from(SCHEDULE_RECEIVER)])),
-            3 if self.makes_managed_exits(from) => Ok(Regs::success(&[u64::from(MANAGED_EXIT)])),
+            3 if self.has_virtual_interrupts(from) => Ok(Regs::success(&[u64::from(MANAGED_EXIT)])),
             _ => Err(UNKNOWN),
         }
     }
 
-    /// By a virtual interrupt, which S-EL0 does not have.
-    fn receives_notifications(&self, from: From) -> bool {
-        matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| c.notifications && !c.s_el0))
-    }
-
-    fn makes_managed_exits(&self, from: From) -> bool {
-        let able = |config: &PartitionConfig| !config.s_el0 && matches!(config.normal_world_interrupts, NormalWorldInterrupts::ManagedExit { .. });
-        matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(able))
+    /// S-EL0 has none; what a partition's own are used for, its manifest says.
+    fn has_virtual_interrupts(&self, from: From) -> bool {
+        matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| !c.s_el0))
     }
 
     /// The services that `uuid` selects, one for each entry of the answer: all partitions, each once, for the nil UUID;
@@ -170,8 +170,7 @@ impl Spmc {
             machine.write(to, &bytes[..size]).map_err(|_| Status::InvalidParameters)?;
         }
         mailbox.give();
-        let size = if version >= Version::V1_1 { size as u64 } else { 0 };
-        Ok(Regs::success(&[count as u64, size]))
+        Ok(Regs::success(&[count as u64, size as u64]))
     }
 
     /// FFA_PARTITION_INFO_GET_REGS, section 13.9.

@@ -12,7 +12,7 @@ use crate::notifications::{DELAY, RxFull};
 use crate::partition::{Endpoint, Methods};
 use crate::spmc::{Spmc, UNKNOWN};
 use bulkhead_ffa::descriptor::message;
-use bulkhead_ffa::{EndpointId, Regs, Status, Version};
+use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version};
 use spin::MutexGuard;
 
 /// Bytes that are copied at a time.
@@ -40,6 +40,15 @@ impl Header {
             return Err(Status::InvalidParameters);
         }
         Ok(Self { length, end, ends: field(message::ENDS), bytes })
+    }
+
+    /// The service that it is for (v1.2), or nil.
+    fn service(&self) -> Uuid {
+        let mut uuid = Uuid::NIL;
+        if self.length as usize >= message::HEADER_SIZE_V1_2 {
+            uuid.0.copy_from_slice(&self.bytes[message::UUID..][..16]);
+        }
+        uuid
     }
 
     fn sender(&self) -> EndpointId {
@@ -77,7 +86,7 @@ impl Spmc {
         if header.sender() != self.id(call.from) || header.receiver() == header.sender() {
             return Err(Status::InvalidParameters);
         }
-        let partition = self.indirect_receiver(call.from, header.receiver())?;
+        let partition = self.indirect_receiver(call.from, &header)?;
         self.transfer(machine, call.from, partition, &header)?;
         let kind = if matches!(call.from, From::NormalWorld) { RxFull::FromNormalWorld } else { RxFull::FromPartition };
         self.signal_rx_full(machine, call.from, header.receiver(), partition, kind, flags);
@@ -85,7 +94,8 @@ impl Spmc {
     }
 
     /// Whom a message is for, `None` for the normal world, if both sides' manifests allow it.
-    fn indirect_receiver(&self, from: From, receiver: EndpointId) -> Result<Option<PartitionIndex>, Status> {
+    fn indirect_receiver(&self, from: From, header: &Header) -> Result<Option<PartitionIndex>, Status> {
+        let (receiver, service) = (header.receiver(), header.service());
         let sends = match from {
             From::NormalWorld => true,
             From::Partition(vcpu) => self.config_of(vcpu).is_some_and(|c| c.methods.has(Methods::INDIRECT)),
@@ -96,6 +106,9 @@ impl Spmc {
         let (index, partition, config) = self.find(receiver).ok_or(Status::InvalidParameters)?;
         if !sends || !config.methods.has(Methods::INDIRECT) {
             return Err(Status::Denied);
+        }
+        if service != Uuid::NIL && !config.services.iter().any(|s| s.uuid == service) {
+            return Err(Status::InvalidParameters);
         }
         if partition.has_failed() { Err(Status::Aborted) } else { Ok(Some(index)) }
     }

@@ -53,14 +53,15 @@ impl VirtualInterrupts {
         Self { enabled: AtomicU64::new(0), pending: AtomicU64::new(0), fiq: AtomicU64::new(0) }
     }
 
-    /// As a vCPU finds them at reset: only the request for a managed exit is enabled. What is pending stays so.
-    pub fn reset(&self, action: NormalWorldInterrupts) {
+    /// As a vCPU finds them at reset: what it need not ask for is enabled, the request for a managed exit and the notice of a
+    /// notification. What is pending stays so.
+    pub fn reset(&self, config: &PartitionConfig) {
         let bit = 1 << MANAGED_EXIT;
-        let (enabled, fiq) = match action {
+        let (enabled, fiq) = match config.normal_world_interrupts {
             NormalWorldInterrupts::ManagedExit { irq } => (bit, if irq { 0 } else { bit }),
             NormalWorldInterrupts::Queued | NormalWorldInterrupts::Signaled => (0, 0),
         };
-        self.enabled.store(enabled, Ordering::Relaxed);
+        self.enabled.store(enabled | u64::from(config.notifications) << NOTIFICATION_PENDING, Ordering::Relaxed);
         self.fiq.store(fiq, Ordering::Relaxed);
     }
 

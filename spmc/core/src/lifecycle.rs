@@ -19,8 +19,7 @@ use core::sync::atomic::Ordering;
 
 /// Framework messages, w2 of a direct request or response: the type in bits 7..0 and bit 31.
 mod framework {
-    /// A framework message at all.
-    pub const MESSAGE: u32 = 1 << 31;
+    pub(super) use crate::messaging::FRAMEWORK_MESSAGE as MESSAGE;
     /// Power management request: w3 holds the PSCI function.
     pub const POWER_REQUEST: u32 = 0;
     /// Power management response: w3 holds the PSCI status.
@@ -93,7 +92,7 @@ impl Spmc {
         }
         self.converse(vcpu, Caller::Boot, Model::Init);
         if let Some(config) = partition.config() {
-            partition.interrupts[usize::from(vcpu.index)].reset(config.normal_world_interrupts);
+            partition.interrupts[usize::from(vcpu.index)].reset(config);
         }
         machine.reset_vcpu(vcpu, entry, argument);
         self.run_chain(machine, vcpu);

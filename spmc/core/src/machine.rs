@@ -55,7 +55,7 @@ pub trait Machine: memory::PageTables {
     /// x0 to x17 of a vCPU.
     fn regs(&mut self, vcpu: VcpuId) -> &mut Regs;
 
-    /// Makes a vCPU ready for its first entry at `entry`, with `x0` as its argument and all else as at reset.
+    /// Makes a vCPU ready for its first entry at `entry`, with `x0` as its argument, its index in x4 and all else as at reset.
     fn reset_vcpu(&mut self, vcpu: VcpuId, entry: u64, x0: u64);
 
     /// Moves whatever of the vCPU's state is still in this core's registers to memory, so that another core can run it.

@@ -100,9 +100,11 @@ impl Spmc {
         }
         // Keeps memory transactions from moving the pages between the check and the registration.
         let _memory = self.memory.lock();
-        let place = |machine: &M, page: u64| {
-            let holding = machine.holding(call.from.owner(), page).ok_or(Status::InvalidParameters)?;
-            let usable = holding.permissions.read && holding.permissions.write && holding.is_normal_memory();
+        // What the normal world does not hold is other worlds' or not its memory at all: that is denied, as when it sends it.
+        let foreign = if matches!(call.from, From::NormalWorld) { Status::Denied } else { Status::InvalidParameters };
+        let place = |machine: &M, page: u64, writes: bool| {
+            let holding = machine.holding(call.from.owner(), page).ok_or(foreign)?;
+            let usable = holding.permissions.read && (holding.permissions.write || !writes) && holding.is_normal_memory();
             if !usable {
                 return Err(Status::InvalidParameters);
             }
@@ -111,7 +113,7 @@ impl Spmc {
             }
             Ok(Address { pa: page, secure: holding.secure })
         };
-        mailbox.buffers = Buffers { rx: place(machine, rx)?, tx: place(machine, tx)? };
+        mailbox.buffers = Buffers { rx: place(machine, rx, false)?, tx: place(machine, tx, true)? };
         mailbox.mapped = true;
         mailbox.full = false;
         Ok(Regs::success(&[]))

@@ -10,6 +10,9 @@ use crate::spmc::{Spmc, UNKNOWN};
 use crate::vcpu::{Caller, Model, RunState, Vcpu, VcpuId};
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
 
+/// w2 of a direct message: it is one of the framework's own.
+pub(crate) const FRAMEWORK_MESSAGE: u32 = 1 << 31;
+
 impl Spmc {
     /// FFA_MSG_SEND_DIRECT_REQ and REQ2 from the normal world.
     pub(crate) fn request_from_normal_world<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
@@ -188,7 +191,10 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         if framework {
-            // The response's content is the lifecycle module's to judge.
+            // Only a framework message answers one. What it says is the lifecycle module's to judge.
+            if call.regs.w(2) & FRAMEWORK_MESSAGE == 0 {
+                return Err(Status::Denied);
+            }
             let reply = message(&call.regs);
             self.rest(machine, vcpu);
             return Ok(Next::Done(reply));
@@ -231,9 +237,9 @@ impl Spmc {
         if sender != config.id || receiver == sender {
             return Err(Status::InvalidParameters);
         }
-        // Secure partitions do not request from the normal world (section 7.4).
+        // Secure partitions do not request from the normal world (section 7.4): none of its endpoints is a receiver for them.
         if !receiver.is_secure() {
-            return Err(Status::Denied);
+            return Err(Status::InvalidParameters);
         }
         let method = if call.function() == function::MSG_SEND_DIRECT_REQ2 { Methods::DIRECT2_SEND } else { Methods::DIRECT_SEND };
         if !config.methods.has(method) {
@@ -252,6 +258,10 @@ impl Spmc {
 
     /// FFA_RUN from a partition: only for a callee that yielded to it.
     pub(crate) fn run_from_partition<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, call: &Call) -> Result<Next, Status> {
+        // Whoever schedules the normal world's endpoints, a partition does not.
+        if !call.sender_receiver().0.is_secure() {
+            return Err(Status::Denied);
+        }
         let (target, _) = self.run_target(call)?;
         let (partition, state) = self.vcpu(target);
         if partition.has_failed() {

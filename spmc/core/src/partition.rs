@@ -96,7 +96,7 @@ pub struct PartitionConfig {
 
 /// The version that an endpoint speaks, and whether it may still change (DEN0077A v1.2 section 13.2).
 pub struct Spoken {
-    /// The minor number: every endpoint speaks major version 1.
+    /// The minor number asked for, also one above ours: every endpoint speaks major version 1.
     minor: AtomicU16,
     locked: AtomicBool,
 }
@@ -108,13 +108,13 @@ impl Spoken {
 
     /// The version spoken now.
     pub fn version(&self) -> Version {
-        Version::new(OUR_VERSION.major(), self.minor.load(Ordering::Relaxed))
+        Version::new(OUR_VERSION.major(), self.minor.load(Ordering::Relaxed)).min(OUR_VERSION)
     }
 
-    /// Sets the version, one of major number 1, where it is not locked.
-    pub fn set(&self, version: Version) -> bool {
-        if self.locked.load(Ordering::Relaxed) && version != self.version() {
-            return false;
+    /// Settles what is asked for, a version of major number 1: it or ours is spoken. Once locked, nothing else may be asked for.
+    pub fn agree(&self, version: Version) -> bool {
+        if self.locked.load(Ordering::Relaxed) {
+            return version.minor() == self.minor.load(Ordering::Relaxed) || version == self.version();
         }
         self.minor.store(version.minor(), Ordering::Relaxed);
         true
@@ -176,7 +176,7 @@ impl Partition {
 
     /// Fixes the configuration, at boot.
     pub fn configure(&self, config: PartitionConfig) {
-        self.endpoint.spoken.set(config.version);
+        self.endpoint.spoken.agree(config.version);
         self.config.call_once(|| config);
     }
 

@@ -3,7 +3,7 @@
 //! A borrower has access when its request is answered, also where the description takes several fragments.
 
 use super::layout::{Access, Header, MAX_BORROWERS, default_access_size, header_size, is_v1_0, write_composite, write_range};
-use super::send::{NORMAL_MEMORY, borrowers, check_attributes, data, instruction};
+use super::send::{NORMAL_MEMORY, TYPE_SHIFT, borrowers, check_attributes, data, instruction};
 use super::pool::Link;
 use super::transaction::{Borrower, FLAG_ZERO, FLAGS_KIND, Kind, State, Transfer, lender_of};
 use super::{Holding, MemoryManager, MemoryType, Owner, PageState, Party, STAGING, ledger};
@@ -95,7 +95,7 @@ impl MemoryManager {
         if requested.len() != expected {
             return Err(Status::InvalidParameters);
         }
-        check_attributes(header.attributes, header.attributes == 0)?;
+        check_attributes(header.attributes, true)?;
         let both_wide = transaction.wide && header.access_size == access::SIZE_V1_2;
         let mut entries = ArrayVec::new();
         let mut permissions = None;
@@ -169,7 +169,7 @@ impl MemoryManager {
             secure: transaction.terms.secure,
             memory_type: MemoryType::Normal,
         };
-        let attributes = if transaction.attributes == 0 { NORMAL_MEMORY } else { transaction.attributes };
+        let attributes = if transaction.attributes >> TYPE_SHIFT == 0 { NORMAL_MEMORY } else { transaction.attributes };
         let (reply, transfer) = self.describe(caller, slot, attributes, accepted.access_size, &accepted.entries)?;
         machine.write(to, &self.staging[..reply.fragment as usize]).map_err(|_| Status::Aborted)?;
         ledger::grant(machine, caller.owner, self.runs(slot), holding)?;

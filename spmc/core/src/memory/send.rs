@@ -17,7 +17,7 @@ use bulkhead_ffa::{EndpointId, Status};
 pub(super) const NORMAL_MEMORY: u16 = 0x2f;
 /// Memory region attributes: bits that are not reserved (bit 6, the NS bit, may not be set by an endpoint).
 const ATTRIBUTES: u16 = 0x3f;
-const TYPE_SHIFT: u16 = 4;
+pub(super) const TYPE_SHIFT: u16 = 4;
 
 /// Data access in an access descriptor.
 pub(super) mod data {
@@ -258,7 +258,8 @@ pub(super) fn check_attributes(attributes: u16, may_be_unspecified: bool) -> Res
         return Err(Status::InvalidParameters);
     }
     match attributes >> TYPE_SHIFT {
-        0 if may_be_unspecified && attributes == 0 => Ok(()),
+        // Cacheability and shareability mean nothing then, and senders leave them as they like.
+        0 if may_be_unspecified => Ok(()),
         0 | 3 => Err(Status::InvalidParameters),
         _ if attributes == NORMAL_MEMORY => Ok(()),
         // Device memory, and mappings other than the one that there is.

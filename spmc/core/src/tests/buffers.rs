@@ -53,10 +53,11 @@ fn wrong_buffers_are_refused() {
         ("no page", TX, RX, 0, Status::InvalidParameters),
         ("two pages", TX, RX, 2, Status::InvalidParameters),
         ("reserved bits", TX, RX, 0x41, Status::InvalidParameters),
-        ("not RAM", TX, 0x1000, 1, Status::InvalidParameters),
-        ("a partition's memory", TX, SECURE_MEMORY, 1, Status::InvalidParameters),
-        ("an impossible address", TX, !0xfff, 1, Status::InvalidParameters),
-        ("read-only", TX, RX + 0x1000, 1, Status::InvalidParameters),
+        ("not RAM", TX, 0x1000, 1, Status::Denied),
+        ("a partition's memory", TX, SECURE_MEMORY, 1, Status::Denied),
+        ("a partition's memory", SECURE_MEMORY, RX, 1, Status::Denied),
+        ("an impossible address", TX, !0xfff, 1, Status::Denied),
+        ("read-only", RX + 0x1000, RX, 1, Status::InvalidParameters),
         ("device", RX + 0x2000, RX, 1, Status::InvalidParameters),
         ("shared", TX, RX + 0x3000, 1, Status::Denied),
         ("lent", TX, RX + 0x4000, 1, Status::Denied),
@@ -64,6 +65,7 @@ fn wrong_buffers_are_refused() {
         assert_eq!(bench.call(&[MAP, tx, rx, pages]), error(status), "{what}");
     }
     assert_eq!(bench.call(&[UNMAP]), invalid(), "none of them left anything behind");
+    assert_eq!(bench.call(&[MAP, TX, RX + 0x1000, 1]), ok(), "a buffer that only the SPMC writes may be read-only");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn a_partition_may_not_ask_the_normal_world_itself_or_as_another() {
     let mut bench = Bench::new(Version::V1_2);
     bench.add(s_el1(0x8001), |guest| {
         let req = u64::from(function::MSG_SEND_DIRECT_REQ_32);
-        assert_eq!(guest.request(0, &[]), error(Status::Denied));
+        assert_eq!(guest.request(0, &[]), error(Status::InvalidParameters));
         assert_eq!(guest.request(0x8001, &[]), error(Status::InvalidParameters));
         assert_eq!(guest.request(0x8009, &[]), error(Status::InvalidParameters));
         assert_eq!(guest.call(&[req, 0x8002_8003]), error(Status::InvalidParameters));

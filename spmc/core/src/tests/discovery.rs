@@ -50,11 +50,19 @@ fn a_version_stands_after_any_other_call() {
     bench.call(&[FEATURES, VERSION]);
     assert_eq!(bench.version(Version::V1_2), NOT_SUPPORTED);
     assert_eq!(bench.version(Version::V1_1), OURS);
+    assert_eq!(bench.version(Version::new(1, 3)), NOT_SUPPORTED, "nor a later one");
     bench.add(s_el1(0x8001), |guest| {
         assert_eq!(guest.call(&[VERSION, 0x1_0001]).0[0], OURS);
         guest.call(&[u64::from(function::ID_GET)]);
         assert_eq!(guest.call(&[VERSION, 0x1_0002]).0[0], NOT_SUPPORTED);
         assert_eq!(guest.call(&[VERSION, 0x1_0001]).0[0], OURS);
+    });
+    bench.add(s_el1(0x8002), |guest| {
+        assert_eq!(guest.call(&[VERSION, 0x1_0003]).0[0], OURS);
+        guest.call(&[u64::from(function::ID_GET)]);
+        for (asked, answer) in [(0x1_0004, NOT_SUPPORTED), (0x1_0001, NOT_SUPPORTED), (0x1_0003, OURS), (0x1_0002, OURS)] {
+            assert_eq!(guest.call(&[VERSION, asked]).0[0], answer, "{asked:#x}");
+        }
     });
     assert_eq!(bench.boot(), 0);
 }
@@ -85,7 +93,8 @@ fn endpoints_learn_who_they_are() {
 fn features_depend_on_the_instance_and_the_version() {
     let normal = [function::RXTX_UNMAP, function::RUN, function::MEM_SHARE_64, function::PARTITION_INFO_GET];
     let normal_v1_1 = [function::NOTIFICATION_BITMAP_CREATE, function::NOTIFICATION_INFO_GET_64, function::RX_ACQUIRE, function::PARTITION_INFO_GET_REGS, function::MSG_SEND2];
-    let secure = [function::MSG_WAIT, function::YIELD, function::MSG_SEND_DIRECT_RESP_64, function::CONSOLE_LOG_32, function::ABORT_64];
+    let secure = [function::YIELD, function::CONSOLE_LOG_32, function::ABORT_64];
+    let answers = [function::MSG_WAIT, function::MSG_SEND_DIRECT_RESP_32, function::MSG_SEND_DIRECT_RESP_64];
     let nobody = [function::MEM_OP_PAUSE, function::NORMAL_WORLD_RESUME, function::EL3_INTR_HANDLE, 0x8400_00ff, 0xc400_0063];
     let check = |call: &mut dyn FnMut(&[u64]) -> Regs, ids: &[u32], supported: bool| {
         for id in ids {
@@ -98,8 +107,11 @@ fn features_depend_on_the_instance_and_the_version() {
         let mut call = |x: &[u64]| guest.call(x);
         check(&mut call, &normal, true);
         check(&mut call, &secure, true);
+        check(&mut call, &answers, true);
         check(&mut call, &[function::SECONDARY_EP_REGISTER_64, function::MSG_SEND_DIRECT_RESP2, function::NOTIFICATION_SET, function::MSG_SEND2], true);
-        check(&mut call, &[function::MEM_PERM_GET_64, function::RX_ACQUIRE, function::NOTIFICATION_BITMAP_CREATE], false);
+        check(&mut call, &[function::MEM_PERM_GET_64, function::RX_ACQUIRE], false);
+        // Called by the normal world only, but partitions that were written for Hafnium expect to find them.
+        check(&mut call, &[function::NOTIFICATION_BITMAP_CREATE, function::NOTIFICATION_INFO_GET_64], true);
         check(&mut call, &nobody, false);
     });
     bench.add(s_el0(0x8002), move |guest| {
@@ -112,6 +124,7 @@ fn features_depend_on_the_instance_and_the_version() {
     let mut call = |x: &[u64]| bench.call(x);
     check(&mut call, &normal, true);
     check(&mut call, &normal_v1_1, true);
+    check(&mut call, &answers, true);
     check(&mut call, &secure, false);
     check(&mut call, &nobody, false);
     let mut old = Bench::new(Version::V1_0);
@@ -121,12 +134,16 @@ fn features_depend_on_the_instance_and_the_version() {
     check(&mut call, &[function::MSG_SEND_DIRECT_REQ2, function::SPM_ID_GET], false);
 }
 
-/// Identifiers of answers, and those that would end the conversation in which they are tried.
-const NOT_TRIED: [u32; 13] = [
+/// Identifiers of answers, those that would end the conversation in which they are tried, and the normal world's that
+/// partitions are told of.
+const NOT_TRIED: [u32; 20] = [
     function::ERROR, function::ERROR_64, function::SUCCESS_32, function::SUCCESS_64, function::INTERRUPT, function::VERSION, function::FEATURES,
     function::MEM_RETRIEVE_RESP, function::MSG_WAIT, function::YIELD, function::ABORT_32, function::ABORT_64,
     // A failed partition's caller gets it from FFA_RUN: tried elsewhere.
     function::RUN,
+    function::MSG_SEND_DIRECT_RESP_32, function::MSG_SEND_DIRECT_RESP_64, function::MSG_SEND_DIRECT_RESP2,
+    function::NOTIFICATION_BITMAP_CREATE, function::NOTIFICATION_BITMAP_DESTROY,
+    function::NOTIFICATION_INFO_GET_32, function::NOTIFICATION_INFO_GET_64,
 ];
 
 /// Whether a call is there, and whether FFA_FEATURES says so.
@@ -171,17 +188,19 @@ fn features_have_properties() {
         assert_eq!(guest.call(&[FEATURES, 1]), Regs::success(&[5]), "notification pending interrupt");
         assert_eq!(guest.call(&[FEATURES, 2]), error(Status::NotSupported));
         assert_eq!(guest.call(&[FEATURES, 3]), Regs::success(&[4]), "managed exit interrupt");
-        assert_eq!(guest.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_64), 2]), Regs::success(&[2]));
+        assert_eq!(guest.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_64), 2]), Regs::success(&[6]));
+        assert_eq!(guest.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_64)]), error(Status::NotSupported), "without the NS bit");
     });
     bench.add(PartitionConfig { notifications: false, ..s_el1(0x8002) }, |guest| {
-        assert_eq!(guest.call(&[FEATURES, 1]), error(Status::NotSupported));
-        assert_eq!(guest.call(&[FEATURES, 3]), error(Status::NotSupported));
+        assert_eq!(guest.call(&[FEATURES, 1]), Regs::success(&[5]), "what it uses them for does not matter");
+        assert_eq!(guest.call(&[FEATURES, 3]), Regs::success(&[4]));
     });
     assert_eq!(bench.boot(), 0);
     assert_eq!(bench.call(&[FEATURES, 1]), error(Status::NotSupported));
     assert_eq!(bench.call(&[FEATURES, 2]), Regs::success(&[8]), "schedule receiver interrupt");
     assert_eq!(bench.call(&[FEATURES, u64::from(function::RXTX_MAP_64)]), Regs::success(&[1 << 16]));
     assert_eq!(bench.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_32), 2]).0[..3], [u64::from(function::SUCCESS_32), 0, 6]);
+    assert_eq!(bench.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_32)]), Regs::success(&[6]), "the normal world may leave it out");
     assert_eq!(bench.call(&[FEATURES, u64::from(function::MEM_RETRIEVE_REQ_64), 4]), error(Status::InvalidParameters), "a reserved property");
     assert_eq!(bench.call(&[FEATURES, VERSION, 1]), error(Status::InvalidParameters));
     let mut old = Bench::new(Version::V1_0);
@@ -213,7 +232,7 @@ fn all_partitions_are_listed_in_the_callers_layout() {
         let mut bench = two_partitions(version);
         bench.map_buffers();
         let answer = bench.call(&info(Uuid::NIL, 0));
-        assert_eq!(answer, Regs::success(&[2, if size == 8 { 0 } else { 24 }]));
+        assert_eq!(answer, Regs::success(&[2, size]));
         for (n, (id, contexts, service)) in [(0x8001u16, 4u16, uuid(0x8001)), (0x8002, 1, uuid(2))].into_iter().enumerate() {
             let at = n as u64 * size;
             assert_eq!(bench.rx(at), id.to_le_bytes(), "{version}");

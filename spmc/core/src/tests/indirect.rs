@@ -43,7 +43,7 @@ const NORMAL_RX: Address = Address { pa: NORMAL_MEMORY, secure: false };
 fn put(machine: &mut Fake, at: Address, ends: u32, offset: u32, size: u32, payload: &[u8]) {
     let words = [0, 0x5555, offset, ends, size];
     let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
-    bytes.resize(offset.clamp(V1_1, V1_2) as usize, 0x11);
+    bytes.resize(offset.clamp(V1_1, V1_2) as usize, 0);
     machine.write(at, &bytes).unwrap();
     machine.write(Address { pa: at.pa + u64::from(offset.min(4000)), ..at }, payload).unwrap();
 }
@@ -196,6 +196,16 @@ fn wrong_messages_are_refused_and_the_receiver_keeps_its_buffer_empty() {
     assert_eq!(bench.call(&[SEND]), error(Status::InvalidParameters), "flags of the header");
     assert_eq!(bench.call(&[INFO]), error(Status::NoData));
     bench.request(0x8001, &[]);
+}
+
+#[test]
+fn a_message_is_for_a_service_of_its_receiver_or_for_none() {
+    let mut bench = normal_world_and(Version::V1_2, |_| {});
+    for (service, answer) in [(0x8002, error(Status::InvalidParameters)), (0x8001, ok())] {
+        put(&mut bench.machine, NORMAL_TX, 0x8001, V1_2, 4, b"");
+        bench.machine.write(Address { pa: NORMAL_TX.pa + message::UUID as u64, ..NORMAL_TX }, &uuid(service).0).unwrap();
+        assert_eq!(bench.call(&[SEND]), answer);
+    }
 }
 
 #[test]

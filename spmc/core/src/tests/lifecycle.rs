@@ -261,6 +261,7 @@ fn no_answer_of_a_partition_keeps_a_core_up() {
             assert_eq!(guest.call(&[u64::from(function::MSG_WAIT)]), error(Status::Denied));
             assert_eq!(guest.request(0x8002, &[]), error(Status::Denied));
             assert_eq!(guest.call(&[u64::from(function::YIELD)]), error(Status::Denied));
+            assert_eq!(guest.call(&[RESP, 0x8001_8000, 0, 0]), error(Status::Denied), "not a framework message");
             answer(guest);
         });
         bench.add(s_el1(0x8002), |_| {});

@@ -203,6 +203,16 @@ fn a_response_or_an_error_without_a_request_is_denied() {
 }
 
 #[test]
+fn a_partition_neither_requests_from_the_normal_world_nor_runs_it() {
+    one(|guest| {
+        for id in [0, 1] {
+            assert_eq!(guest.request(id, &[]), error(Status::InvalidParameters));
+            assert_eq!(guest.call(&[u64::from(function::RUN), u64::from(id) << 16]), error(Status::Denied));
+        }
+    });
+}
+
+#[test]
 fn reserved_registers_of_a_wait_are_invalid() {
     one(|guest| {
         let wait = u64::from(function::MSG_WAIT);

@@ -213,13 +213,29 @@ fn a_partition_is_told_by_a_virtual_interrupt() {
 }
 
 #[test]
+fn the_notice_of_a_notification_is_enabled_from_the_start() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el1(0x8001), |guest| {
+        assert_eq!(guest.call(&[BIND, 0x0000_8001, 0, 1]), ok());
+        let request = guest.wait();
+        assert!(guest.irq());
+        assert_eq!(guest.interrupt(), 5);
+        guest.respond(&request, &[]);
+    });
+    bench.boot();
+    bench.call(&[SET, 0x0000_8001, 0, 1]);
+    bench.request(0x8001, &[]);
+}
+
+#[test]
 fn a_receiver_that_runs_on_another_core_is_interrupted() {
     let mut bench = Bench::new(Version::V1_2);
     bench.add(s_el1(0x8001), |guest| {
         assert_eq!(guest.call(&[BIND, 0x0000_8001, 0, 3]), ok());
+        guest.call(&[0xff03, 5, 0]);
         let request = guest.wait();
         assert_eq!(guest.bench.on(0).call(&[SET, 0x0000_8001, 0, 1]), ok());
-        assert!(!guest.bench.world().saw(&Event::Interrupted(1)), "it has not enabled the interrupt");
+        assert!(!guest.bench.world().saw(&Event::Interrupted(1)), "it has disabled the interrupt");
         guest.call(&[0xff03, 5, 1]);
         assert_eq!(guest.interrupt(), 5);
         assert_eq!(guest.bench.on(0).call(&[SET, 0x0000_8001, 0, 2]), ok());

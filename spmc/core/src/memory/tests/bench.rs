@@ -84,7 +84,7 @@ impl Bench {
     }
 
     pub fn speak(&self, from: From, version: Version) {
-        assert!(self.spmc.endpoint(from).spoken.set(version));
+        assert!(self.spmc.endpoint(from).spoken.agree(version));
     }
 
     pub fn call(&mut self, from: From, x: &[u64]) -> Regs {
