@@ -1,4 +1,5 @@
-//! Host tests: `cargo test` of the crates that build for the host, counted from its closing lines.
+//! Host tests: `cargo test` of the crates that build for the host, counted from its closing lines, and the core once more
+//! with what cores share replaced, for the tests that interleave cores.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -12,16 +13,37 @@ use crate::interrupt::{self, Group};
 use crate::progress::Progress;
 use crate::project::Project;
 
+/// What cargo is told: the features that replace atomics and locks change all of the core, so that they get a build each, in
+/// which only the tests that are about interleavings are run.
+const PASSES: [(&str, &[&str], Option<&str>); 3] = [
+    ("host tests", &[], None),
+    ("interleavings of calls", &["-p", "bulkhead-core", "--features", "shuttle"], Some("interleavings")),
+    ("memory orderings", &["-p", "bulkhead-core", "--features", "loom"], Some("interleavings")),
+];
+
 /// Runs them; prints one line for each test binary, and everything that cargo says about those that fail.
 ///
 /// # Errors
 /// When cargo cannot start or does not get as far as running tests.
 pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Result<Tally> {
     println!("Host tests");
+    let mut tally = Tally::default();
+    let mut binaries = 0;
+    for (name, arguments, only) in PASSES {
+        let (results, counted) = pass(project, progress, name, arguments, filter.or(only))?;
+        binaries += results;
+        tally += counted;
+    }
+    println!("  {binaries} test binaries: {} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally)
+}
+
+/// One run of cargo: how many test binaries reported, and what.
+fn pass(project: &Project, progress: &Progress, name: &str, arguments: &[&str], filter: Option<&str>) -> Result<(usize, Tally)> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(&project.root).args(["test", "--quiet", "--no-fail-fast"]).args(filter);
-    let task = progress.task_bar("host tests", "compiling and running");
+    command.current_dir(&project.root).args(["test", "--quiet", "--no-fail-fast"]).args(arguments).args(filter);
+    let task = progress.task_bar(name, "compiling and running");
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -49,8 +71,7 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
     if results == 0 || (!status.success() && tally.failed == 0) {
         bail!("`{}` did not get as far as running all tests (its messages are above)", exec::show(&command));
     }
-    println!("  {results} test binaries: {} passed, {} failed", tally.passed, tally.failed);
-    Ok(tally)
+    Ok((results, tally))
 }
 
 /// The counts of `test result: ok. 3 passed; 0 failed; ...`.

@@ -1,13 +1,15 @@
 //! A machine in plain memory, in which whole FF-A conversations run as host tests.
 //!
 //! A partition's vCPU is a closure on a thread of its own that makes calls through its [`Guest`]; the thread runs only while
-//! [`Machine::run`] waits for it, so a test is deterministic. [`Bench`] is an SPMC with such partitions and a normal world.
+//! [`Machine::run`] waits for it, so a test is deterministic. An [`Actor`] is the same without a thread. [`Bench`] is an SPMC with such partitions and a normal world.
 //! Invariants of the real machine are checked: no vCPU runs on two cores, and none moves to another core before its
 //! state is in memory.
 
+mod actor;
 mod bench;
 mod guest;
 
+pub use actor::Actor;
 pub use bench::*;
 pub use guest::Guest;
 
@@ -18,7 +20,8 @@ use crate::spmc::Spmc;
 use crate::tables::PAGE;
 use crate::vcpu::VcpuId;
 use crate::{MAX_CORES, MAX_PARTITIONS};
-use bulkhead_ffa::{EndpointId, Regs};
+use actor::{Play, Scenario};
+use bulkhead_ffa::{EndpointId, Regs, function};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::string::{String, ToString};
@@ -54,10 +57,17 @@ pub enum Event {
 struct Script {
     id: EndpointId,
     spmc: Arc<Spmc>,
-    run: Box<dyn FnOnce(&mut Guest) + Send>,
+    run: Part,
 }
 
-/// What a guest's thread gets when its vCPU runs, and what it gives back.
+/// Who plays it.
+enum Part {
+    Guest(Box<dyn FnOnce(&mut Guest) + Send>),
+    Actor(Scenario),
+}
+
+/// What a guest gets when its vCPU runs.
+#[derive(Clone, Copy, Default)]
 struct Entry {
     regs: Regs,
     core: usize,
@@ -72,6 +82,26 @@ struct Thread {
     handle: JoinHandle<()>,
 }
 
+impl Thread {
+    /// Lets the guest run until it stops.
+    fn run(self, vcpu: VcpuId, entry: Entry) -> (Body, Regs, Exit) {
+        let answer = self.enter.send(entry).ok().and_then(|()| self.exit.recv().ok());
+        match answer {
+            Some((regs, exit)) => (Body::Thread(self), regs, exit),
+            None => match self.handle.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => panic!("{vcpu:?} was entered after the end of its script"),
+            },
+        }
+    }
+}
+
+/// A guest that has begun.
+enum Body {
+    Thread(Thread),
+    Play(Play),
+}
+
 #[derive(Default)]
 struct Vcpu {
     regs: Regs,
@@ -80,9 +110,11 @@ struct Vcpu {
     /// The core that holds part of its state.
     resident: Option<usize>,
     running: bool,
+    /// How often it was entered after the end of its partition.
+    late: u8,
     /// What it runs after each reset, the next one first.
     scripts: VecDeque<Script>,
-    thread: Option<Thread>,
+    body: Option<Body>,
 }
 
 /// What cores share.
@@ -118,6 +150,7 @@ pub struct Fake {
 impl Fake {
     /// What cores share.
     pub fn world(&self) -> MutexGuard<'_, World> {
+        elsewhere();
         // A test that failed while it held the world has said so already.
         self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -191,10 +224,35 @@ impl World {
         self.events.iter().filter_map(line).collect()
     }
 
+    /// Whether the vCPU's virtual IRQ line was up when it was last set.
+    pub fn virtual_irq(&mut self, vcpu: VcpuId) -> bool {
+        self.vcpu(vcpu).irq
+    }
+
     /// Whether this happened.
     pub fn saw(&self, event: &Event) -> bool {
         self.events.contains(event)
     }
+}
+
+/// Other cores may get on meanwhile.
+fn elsewhere() {
+    #[cfg(feature = "shuttle")]
+    shuttle::thread::sleep(std::time::Duration::ZERO);
+}
+
+/// What `id` answers to the direct request `request`, with a payload from x3 (or, for REQ2, x4) on.
+fn response(id: EndpointId, request: &Regs, payload: &[u64]) -> Regs {
+    let answer = match request.function() {
+        function::MSG_SEND_DIRECT_REQ_32 => function::MSG_SEND_DIRECT_RESP_32,
+        function::MSG_SEND_DIRECT_REQ_64 => function::MSG_SEND_DIRECT_RESP_64,
+        function::MSG_SEND_DIRECT_REQ2 => function::MSG_SEND_DIRECT_RESP2,
+        other => panic!("{other:#x} is not a direct request"),
+    };
+    let mut regs = Regs::new(&[u64::from(answer), u64::from(id.0) << 16 | u64::from(request.w(1) >> 16)]);
+    let first = if answer == function::MSG_SEND_DIRECT_RESP2 { 4 } else { 3 };
+    regs.0[first..first + payload.len()].copy_from_slice(payload);
+    regs
 }
 
 fn key(owner: Owner) -> u8 {
@@ -251,29 +309,35 @@ impl Machine for Fake {
 
     fn run(&mut self, vcpu: VcpuId) -> Exit {
         self.write_back();
-        let (thread, entry) = {
+        let (body, entry) = {
             let mut world = self.world();
             let held = world.held[self.core];
+            let ended = world.saw(&Event::Quiesced(vcpu.partition));
             let state = world.vcpu(vcpu);
+            // A core may be just about to enter it when another one ends the partition, but not twice.
+            state.late += u8::from(ended);
+            assert!(state.late < 2, "{vcpu:?} runs on after the end of its partition");
             assert!(!state.running, "{vcpu:?} runs on two cores");
             assert!(state.resident.is_none_or(|core| core == self.core), "{vcpu:?} moved before its state was in memory");
             state.running = true;
             state.resident = Some(self.core);
-            let thread = state.thread.take().expect("only a vCPU that was reset runs");
-            (thread, Entry { regs: state.regs, core: self.core, irq: state.irq, fiq: state.fiq, held })
+            let body = state.body.take().expect("only a vCPU that was reset runs");
+            (body, Entry { regs: state.regs, core: self.core, irq: state.irq, fiq: state.fiq, held })
         };
-        let answer = thread.enter.send(entry).ok().and_then(|()| thread.exit.recv().ok());
-        let Some((regs, exit)) = answer else {
-            match thread.handle.join() {
-                Err(panic) => std::panic::resume_unwind(panic),
-                Ok(()) => panic!("{vcpu:?} was entered after the end of its script"),
+        elsewhere();
+        let (body, regs, exit) = match body {
+            Body::Thread(thread) => thread.run(vcpu, entry),
+            Body::Play(mut play) => {
+                let (regs, exit) = play.run(entry);
+                (Body::Play(play), regs, exit)
             }
         };
+        elsewhere();
         let mut world = self.world();
         let state = world.vcpu(vcpu);
         state.running = false;
         state.regs = regs;
-        state.thread = Some(thread);
+        state.body = Some(body);
         exit
     }
 
@@ -294,19 +358,26 @@ impl Machine for Fake {
         let state = this.vcpu(vcpu);
         state.regs = Regs::new(&[x0]);
         state.resident = Some(core);
-        let script = state.scripts.pop_front();
+        let Some(script) = state.scripts.pop_front() else { panic!("{vcpu:?} has no script for this reset") };
+        let bench = Bench::for_guest(script.spmc, Fake { world, core, latest: None });
+        let run = match script.run {
+            Part::Actor(scenario) => {
+                state.body = Some(Body::Play(Play::new(scenario, script.id, entry, bench)));
+                return;
+            }
+            Part::Guest(run) => run,
+        };
         let (enter, entries) = channel::<Entry>();
         let (exits, exit) = channel();
         let handle = std::thread::spawn(move || {
-            let (Ok(first), Some(script)) = (entries.recv(), script) else { return };
-            let bench = Bench::for_guest(script.spmc, Fake { world, core, latest: None });
+            let Ok(first) = entries.recv() else { return };
             let mut guest = Guest { enter: entries, exit: exits, last: first, entry, id: script.id, bench };
-            (script.run)(&mut guest);
+            run(&mut guest);
             // What has nothing more to say waits; nobody may have anything to say to it.
             let message = guest.wait();
             panic!("{} got {message:x?} after the end of its script", guest.id);
         });
-        state.thread = Some(Thread { enter, exit, handle });
+        state.body = Some(Body::Thread(Thread { enter, exit, handle }));
     }
 
     fn park(&mut self, vcpu: VcpuId) {

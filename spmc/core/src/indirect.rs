@@ -13,7 +13,7 @@ use crate::partition::{Endpoint, Methods};
 use crate::spmc::{Spmc, UNKNOWN};
 use bulkhead_ffa::descriptor::message;
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version};
-use spin::MutexGuard;
+use crate::sync::MutexGuard;
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = 256;

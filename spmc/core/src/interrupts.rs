@@ -8,7 +8,7 @@ use crate::partition::{MAX_INTERRUPTS, NormalWorldInterrupts, Partition, Partiti
 use crate::spmc::Spmc;
 use crate::vcpu::{Caller, Model, RunState, VcpuId};
 use bulkhead_ffa::{Regs, function};
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Virtual interrupt: a notification is pending (what FFA_FEATURES answers for NPI).
 pub(crate) const NOTIFICATION_PENDING: u32 = 5;

@@ -9,7 +9,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "shuttle", feature = "loom"))]
 #[macro_use]
 extern crate std;
 
@@ -18,6 +18,7 @@ mod chain;
 mod console;
 mod discovery;
 #[cfg(test)]
+#[allow(dead_code, reason = "each build of the tests uses its part")]
 mod fake;
 pub mod fault;
 pub mod hob;
@@ -33,9 +34,12 @@ mod notifications;
 pub mod partition;
 mod permissions;
 pub mod shares;
+#[cfg(all(test, any(feature = "shuttle", feature = "loom")))]
+mod interleavings;
 mod spmc;
+mod sync;
 pub mod tables;
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
 mod tests;
 mod vcpu;
 

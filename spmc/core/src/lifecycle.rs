@@ -15,7 +15,7 @@ use crate::PartitionIndex;
 use arrayvec::ArrayString;
 use bulkhead_ffa::{EndpointId, Regs, Status, function};
 use core::fmt::Write;
-use core::sync::atomic::Ordering;
+use crate::sync::atomic::Ordering;
 
 /// Framework messages, w2 of a direct request or response: the type in bits 7..0 and bit 31.
 mod framework {

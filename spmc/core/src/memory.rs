@@ -9,7 +9,7 @@ mod pool;
 mod retrieve;
 mod send;
 mod transaction;
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
 mod tests;
 
 use crate::machine::{AccessFault, Address, Machine, Permissions};

@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::memory::{Kind, MemoryManager, Party, Progress, Reply, Sending};
 use crate::spmc::Spmc;
 use bulkhead_ffa::{EndpointId, Regs, Status, function};
-use spin::MutexGuard;
+use crate::sync::MutexGuard;
 
 /// The handle in w1 and w2.
 fn handle_of(call: &Call) -> u64 {

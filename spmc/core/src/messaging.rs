@@ -143,7 +143,7 @@ impl Spmc {
         }
         let caller = state.caller();
         if state.model() == Model::Init {
-            partition.initialised.store(true, core::sync::atomic::Ordering::Release);
+            partition.initialised.store(true, crate::sync::atomic::Ordering::Release);
         }
         // S-EL0 partitions have no interrupt line: what is pending takes the place of the wait.
         if let Some(next) = self.pending_interrupt_message(machine, vcpu) {

@@ -15,7 +15,7 @@ use crate::spmc::{Spmc, UNKNOWN};
 use crate::vcpu::{RunState, VcpuId};
 use crate::{MAX_CORES, MAX_PARTITIONS, PartitionIndex};
 use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
-use core::sync::atomic::Ordering;
+use crate::sync::atomic::Ordering;
 use lists::Lists;
 
 /// Receivers of the normal world at the most: its operating system, and a hypervisor's virtual machines.

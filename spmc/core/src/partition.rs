@@ -6,8 +6,9 @@ use crate::vcpu::Vcpu;
 use crate::{MAX_CORES, interrupts::VirtualInterrupts};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{EndpointId, Uuid, Version};
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use spin::{Mutex, Once};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use spin::Once;
 
 /// Index of a partition in the SPMC's table.
 pub type PartitionIndex = u8;
@@ -94,36 +95,48 @@ pub struct PartitionConfig {
     pub init_time_limit_ms: u32,
 }
 
-/// The version that an endpoint speaks, and whether it may still change (DEN0077A v1.2 section 13.2).
+/// The version that an endpoint speaks, and whether it may still change (DEN0077A v1.2 section 13.2). One word, so that cores
+/// on which the endpoint calls at the same time agree on which call came first.
 pub struct Spoken {
-    /// The minor number asked for, also one above ours: every endpoint speaks major version 1.
-    minor: AtomicU16,
-    locked: AtomicBool,
+    /// The minor number asked for, also one above ours, as every endpoint speaks major version 1; and [`Self::LOCKED`].
+    word: AtomicU32,
 }
 
 impl Spoken {
-    const fn new() -> Self {
-        Self { minor: AtomicU16::new(0), locked: AtomicBool::new(false) }
+    const LOCKED: u32 = 1 << 16;
+
+    pub(crate) const fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
     }
 
     /// The version spoken now.
     pub fn version(&self) -> Version {
-        Version::new(OUR_VERSION.major(), self.minor.load(Ordering::Relaxed)).min(OUR_VERSION)
+        Self::asked(self.word.load(Ordering::Relaxed)).min(OUR_VERSION)
+    }
+
+    const fn asked(word: u32) -> Version {
+        Version::new(OUR_VERSION.major(), word as u16)
     }
 
     /// Settles what is asked for, a version of major number 1: it or ours is spoken. Once locked, nothing else may be asked for.
     pub fn agree(&self, version: Version) -> bool {
-        if self.locked.load(Ordering::Relaxed) {
-            return version.minor() == self.minor.load(Ordering::Relaxed) || version == self.version();
-        }
-        self.minor.store(version.minor(), Ordering::Relaxed);
-        true
+        let old = self.word.load(Ordering::Relaxed);
+        let now = if old & Self::LOCKED == 0 {
+            match self.word.compare_exchange(old, u32::from(version.minor()), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => now,
+            }
+        } else {
+            old
+        };
+        // Not locked: another core settled a version just after this one would have.
+        now & Self::LOCKED == 0 || version == Self::asked(now) || version == Self::asked(now).min(OUR_VERSION)
     }
 
     /// Fixes the version: another call than FFA_VERSION was made.
     pub fn lock(&self) {
-        if !self.locked.load(Ordering::Relaxed) {
-            self.locked.store(true, Ordering::Relaxed);
+        if self.word.load(Ordering::Relaxed) & Self::LOCKED == 0 {
+            self.word.fetch_or(Self::LOCKED, Ordering::Relaxed);
         }
     }
 }

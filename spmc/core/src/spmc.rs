@@ -8,8 +8,8 @@ use crate::partition::{Endpoint, Partition, PartitionConfig};
 use crate::vcpu::VcpuId;
 use crate::{MAX_PARTITIONS, PartitionIndex};
 use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use spin::Mutex;
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::Mutex;
 
 /// The FF-A version that Bulkhead implements.
 pub const OUR_VERSION: Version = Version::V1_2;

@@ -1,12 +1,12 @@
 //! An SPMC with partitions and a normal world, for whole conversations in a few lines.
 
-use super::{Fake, Guest, Script, World};
+use super::{Actor, Fake, Guest, Part, Script, World};
 use crate::machine::{Address, Machine, Permissions};
 use crate::memory::Owner;
 use crate::partition::{Methods, NormalWorldInterrupts, Service};
 use crate::spmc::Spmc;
 use crate::tables::PAGE;
-use crate::vcpu::VcpuId;
+use crate::vcpu::{Caller, RunState, VcpuId};
 use crate::{PartitionConfig, PartitionIndex};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
@@ -43,7 +43,7 @@ impl Drop for Ends {
         let mut world = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for vcpu in world.vcpus.iter_mut().flatten() {
             // Its script waits for an entry, and sees that there will be none.
-            vcpu.thread = None;
+            vcpu.body = None;
         }
     }
 }
@@ -86,11 +86,14 @@ impl Bench {
 
     /// An SPMC without partitions; the normal world has memory and speaks `version`.
     pub fn new(version: Version) -> Self {
-        let machine = Fake { world: Arc::default(), core: 0, latest: None };
+        let parts = || (Arc::new(Spmc::new()), Arc::default());
+        // They are made on a stack first, for which the tasks of loom have too little.
+        let (spmc, world) = if cfg!(feature = "loom") { std::thread::spawn(parts).join().expect("nothing else happens there") } else { parts() };
+        let machine = Fake { world, core: 0, latest: None };
         let data = Permissions { execute: false, ..ALL };
         machine.world().give(Owner::NormalWorld, NORMAL_MEMORY, PAGES, data, false);
         let ends = Some(Arc::new(Ends(machine.world.clone())));
-        let mut bench = Self { spmc: Arc::new(Spmc::new()), machine, ends };
+        let mut bench = Self { spmc, machine, ends };
         let agreed = bench.version(version);
         assert_eq!(agreed, 0x1_0002);
         bench
@@ -98,18 +101,48 @@ impl Bench {
 
     /// Adds a partition; `script` is what its first vCPU does.
     pub fn add(&self, config: PartitionConfig, script: impl FnOnce(&mut Guest) + Send + 'static) -> PartitionIndex {
+        let index = self.place(config);
+        self.script(index, 0, script);
+        index
+    }
+
+    /// The same with an actor.
+    pub fn cast<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        config: PartitionConfig,
+        script: impl FnOnce(Actor) -> F + Send + 'static,
+    ) -> PartitionIndex {
+        let index = self.place(config);
+        self.part(index, 0, script);
+        index
+    }
+
+    fn place(&self, config: PartitionConfig) -> PartitionIndex {
         let (id, index) = (config.id, self.spmc.count());
         let memory = SECURE_MEMORY + u64::from(index) * PARTITION_MEMORY;
         self.machine.world().give(Owner::Partition(index), memory, PAGES, ALL, true);
         assert_eq!(self.spmc.add(config), Some(index), "there is room for {id}");
-        self.script(index, 0, script);
         index
     }
 
     /// What a vCPU does after its next reset.
     pub fn script(&self, partition: PartitionIndex, index: u8, script: impl FnOnce(&mut Guest) + Send + 'static) {
+        self.prepare(partition, index, Part::Guest(Box::new(script)));
+    }
+
+    /// The same with an actor.
+    pub fn part<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        partition: PartitionIndex,
+        index: u8,
+        script: impl FnOnce(Actor) -> F + Send + 'static,
+    ) {
+        self.prepare(partition, index, Part::Actor(Box::new(move |actor| Box::pin(script(actor)))));
+    }
+
+    fn prepare(&self, partition: PartitionIndex, index: u8, run: Part) {
         let id = self.spmc.partition(partition).expect("the partition exists").1.id;
-        let script = Script { id, spmc: self.spmc.clone(), run: Box::new(script) };
+        let script = Script { id, spmc: self.spmc.clone(), run };
         self.machine.world().vcpu(VcpuId { partition, index }).scripts.push_back(script);
     }
 
@@ -185,6 +218,33 @@ impl Bench {
     pub fn map_buffers(&mut self) {
         let map = [u64::from(function::RXTX_MAP_64), NORMAL_MEMORY + PAGE, NORMAL_MEMORY, 1];
         assert_eq!(self.call(&map), Regs::success(&[]));
+    }
+
+    /// What must hold whenever no partition runs: no lock is taken, no vCPU lost, every chain has somebody who can end it.
+    pub fn assert_at_rest(&self) {
+        let spmc = &self.spmc;
+        assert!(spmc.normal_world.mailbox.try_lock().is_some());
+        assert!(spmc.notifications.try_lock().is_some() && spmc.memory.try_lock().is_some() && spmc.consoles.try_lock().is_some());
+        for (index, partition, _) in spmc.partitions() {
+            assert!(partition.endpoint.mailbox.try_lock().is_some());
+            for n in 0..partition.vcpus.len() as u8 {
+                let id = VcpuId { partition: index, index: n };
+                let (_, state) = spmc.vcpu(id);
+                match state.state() {
+                    RunState::Running => panic!("{id:?} is lost"),
+                    RunState::Blocked => {
+                        let callee = spmc.vcpu(state.callee().expect("a blocked vCPU has a callee")).1;
+                        assert!(matches!(callee.state(), RunState::Blocked | RunState::Preempted), "{id:?} waits for nothing");
+                        assert_eq!(callee.caller(), Caller::Partition(id));
+                    }
+                    RunState::Preempted => {
+                        let head = spmc.vcpu(spmc.head_of_chain(id)).1;
+                        assert!(matches!(head.caller(), Caller::NormalWorld(_)), "nobody can resume {id:?}");
+                    }
+                    RunState::Off | RunState::Waiting | RunState::Yielded => {}
+                }
+            }
+        }
     }
 
     /// Bytes of the normal world's RX buffer as [`Self::map_buffers`] placed it.

@@ -47,15 +47,7 @@ impl Guest {
 
     /// Answers the direct request `request` with a payload from x3 (or, for REQ2, x4) on; returns the next message.
     pub fn respond(&mut self, request: &Regs, payload: &[u64]) -> Regs {
-        let answer = match request.function() {
-            function::MSG_SEND_DIRECT_REQ_32 => function::MSG_SEND_DIRECT_RESP_32,
-            function::MSG_SEND_DIRECT_REQ_64 => function::MSG_SEND_DIRECT_RESP_64,
-            function::MSG_SEND_DIRECT_REQ2 => function::MSG_SEND_DIRECT_RESP2,
-            other => panic!("{other:#x} is not a direct request"),
-        };
-        let mut regs = Regs::new(&[u64::from(answer), u64::from(self.id.0) << 16 | u64::from(request.w(1) >> 16)]);
-        let first = if answer == function::MSG_SEND_DIRECT_RESP2 { 4 } else { 3 };
-        regs.0[first..first + payload.len()].copy_from_slice(payload);
+        let regs = super::response(self.id, request, payload);
         self.switch(regs, Exit::Call)
     }
 

@@ -5,7 +5,6 @@ use crate::PartitionConfig;
 use crate::fake::*;
 use crate::machine::{Address, Exit, Machine};
 use crate::partition::{Methods, NormalWorldInterrupts};
-use crate::vcpu::{Caller, RunState, VcpuId};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{Regs, Version, function};
 use proptest::prelude::*;
@@ -149,33 +148,6 @@ fn play(guest: &mut Guest, acts: Vec<Act>) {
     }
 }
 
-/// What must hold whenever no partition runs.
-fn check(bench: &Bench) {
-    let spmc = &bench.spmc;
-    assert!(spmc.normal_world.mailbox.try_lock().is_some());
-    assert!(spmc.notifications.try_lock().is_some() && spmc.memory.try_lock().is_some() && spmc.consoles.try_lock().is_some());
-    for (index, partition, _) in spmc.partitions() {
-        assert!(partition.endpoint.mailbox.try_lock().is_some());
-        for n in 0..partition.vcpus.len() as u8 {
-            let id = VcpuId { partition: index, index: n };
-            let (_, state) = spmc.vcpu(id);
-            match state.state() {
-                RunState::Running => panic!("{id:?} is lost"),
-                RunState::Blocked => {
-                    let callee = spmc.vcpu(state.callee().expect("a blocked vCPU has a callee")).1;
-                    assert!(matches!(callee.state(), RunState::Blocked | RunState::Preempted), "{id:?} waits for nothing");
-                    assert_eq!(callee.caller(), Caller::Partition(id));
-                }
-                RunState::Preempted => {
-                    let head = spmc.vcpu(spmc.head_of_chain(id)).1;
-                    assert!(matches!(head.caller(), Caller::NormalWorld(_)), "nobody can resume {id:?}");
-                }
-                RunState::Off | RunState::Waiting | RunState::Yielded => {}
-            }
-        }
-    }
-}
-
 /// Answers carry only what their kind defines.
 fn check_answer(call: &Regs, answer: &Regs) {
     let zero = |range: core::ops::Range<usize>| assert!(answer.0[range].iter().all(|x| *x == 0), "{answer:x?} to {call:x?}");
@@ -250,7 +222,7 @@ proptest! {
             }
         }
         bench.boot();
-        check(&bench);
+        bench.assert_at_rest();
         for (event, core) in events {
             let mut bench = bench.on(core);
             match event {
@@ -260,7 +232,7 @@ proptest! {
                 Event::CoreOff => prop_assert_eq!(bench.core_off(), 0),
                 Event::CoreOn => bench.core_on(),
             }
-            check(&bench);
+            bench.assert_at_rest();
         }
     }
 }
