@@ -94,6 +94,13 @@ impl<'a> Description<'a> {
         Self { sender, attributes: NORMAL_MEMORY, flags: 0, handle: 0, tag: 0, borrowers, ranges, v1_0: false, access_size: access::SIZE_V1_1 }
     }
 
+    /// The same with the attributes that a lender may give: a single borrower of lent memory, and a new owner, choose them.
+    #[must_use]
+    pub fn by(self, kind: Kind) -> Self {
+        let borrower_chooses = kind != Kind::Share && self.borrowers.len() == 1;
+        if borrower_chooses { Self { attributes: 0, ..self } } else { self }
+    }
+
     /// What a borrower sends.
     #[must_use]
     pub fn borrower(sender: EndpointId, handle: u64, tag: u64, borrowers: &'a [Borrower]) -> Self {

@@ -20,8 +20,8 @@ use pool::{Link, Pool};
 pub(crate) use retrieve::Reply;
 pub(crate) use send::{Progress, Sending};
 pub(crate) use transaction::Kind;
-use transaction::{BORROWERS, Borrower, RANGES, Range, State, TRANSACTIONS, Transaction, Transfer};
-use transaction::{FLAG_TIME_SLICE, FLAG_ZERO, lender_of, quota, slots};
+use transaction::{BORROWERS, Borrower, CELLS, Cell, LENDERS, State, TRANSACTIONS, Traits, Transaction, Transfer};
+use transaction::{FLAG_TIME_SLICE, FLAG_ZERO, WORD_BYTES, WORD_CELLS, first_slot, lender_of, place_of, quota};
 
 /// Who holds memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,10 +118,6 @@ pub trait PageTables {
 const STAGING: usize = 4096;
 /// Pages of one transaction, at the most (64 MiB): bounds the work of one call.
 const MAX_PAGES: u32 = 0x4000;
-/// Bytes of a transaction descriptor, at the most.
-const MAX_DESCRIPTOR: u32 = 0x1_0000;
-
-const _: () = assert!(size_of::<MemoryManager>() < 0x1_0000);
 
 /// An endpoint that makes a memory call.
 #[derive(Clone, Copy, Debug)]
@@ -134,15 +130,44 @@ pub(crate) struct Party {
     pub version: Version,
 }
 
-/// All transactions, and the only copies of what their senders wrote.
+/// What a lender has of its quota, and where.
+#[derive(Clone, Copy)]
+struct Account {
+    /// Places that were used and are free again.
+    free: Link,
+    /// Places that were used so far.
+    fresh: u16,
+    /// Cells that were promised to its transactions.
+    cells: u16,
+    /// Borrowers of its transactions.
+    borrowers: u16,
+    /// Its transactions that hold no memory, the oldest first: those whose memory has a new owner, and those being sent.
+    idle: [Queue; 2],
+}
+
+/// First and last of the transactions that [`Transaction::next`] and [`Transaction::previous`] link.
+#[derive(Clone, Copy)]
+struct Queue {
+    first: Link,
+    last: Link,
+}
+
+impl Account {
+    const EMPTY: Self = Self { free: Link::NONE, fresh: 0, cells: 0, borrowers: 0, idle: [Queue { first: Link::NONE, last: Link::NONE }; 2] };
+}
+
+/// All transactions, and the only copies of what their senders wrote. The work of a call does not depend on how many there are.
 pub struct MemoryManager {
     transactions: [Transaction; TRANSACTIONS],
-    ranges: Pool<Range, RANGES>,
+    cells: Pool<Cell, CELLS>,
     borrowers: Pool<Borrower, BORROWERS>,
-    /// Handles given out so far.
-    sequence: u64,
+    accounts: [Account; LENDERS],
     staging: [u8; STAGING],
 }
+
+/// Bits of a handle that are the transaction's place; those above are its generation.
+const SLOT_BITS: u32 = 16;
+const _: () = assert!(TRANSACTIONS < 1 << SLOT_BITS);
 
 impl MemoryManager {
     /// No transactions. All bytes are zero.
@@ -150,9 +175,9 @@ impl MemoryManager {
     pub const fn new() -> Self {
         Self {
             transactions: [Transaction::FREE; TRANSACTIONS],
-            ranges: Pool::new(Range::BLANK),
+            cells: Pool::new(Cell::BLANK),
             borrowers: Pool::new(Borrower::BLANK),
-            sequence: 0,
+            accounts: [Account::EMPTY; LENDERS],
             staging: [0; STAGING],
         }
     }
@@ -167,11 +192,16 @@ impl MemoryManager {
     pub(crate) fn relinquish<M: Machine>(&mut self, machine: &mut M, caller: Party, from: Address) -> Result<(), Status> {
         self.copy_in(machine, from, Relinquish::SIZE as u32)?;
         let request = Relinquish::parse(&self.staging[..Relinquish::SIZE])?;
-        if request.flags & !(FLAG_ZERO | FLAG_TIME_SLICE) != 0 || request.endpoint != caller.id {
+        // The normal world's hypervisor acts for its virtual machines.
+        let own = match caller.owner {
+            Owner::NormalWorld => !request.endpoint.is_secure(),
+            Owner::Partition(_) => request.endpoint == caller.id,
+        };
+        if request.flags & !(FLAG_ZERO | FLAG_TIME_SLICE) != 0 || !own {
             return Err(Status::InvalidParameters);
         }
         let slot = self.find(request.handle)?;
-        let (link, borrower) = self.borrower(slot, caller.id).ok_or(Status::Denied)?;
+        let (link, borrower) = self.borrower(slot, request.endpoint).ok_or(Status::Denied)?;
         let transaction = &self.transactions[slot];
         if !borrower.retrieved || transaction.state == State::Donated {
             return Err(Status::Denied);
@@ -188,16 +218,21 @@ impl MemoryManager {
     /// Takes the memory from a borrower that has it.
     fn end_borrowing<T: PageTables>(&mut self, tables: &mut T, slot: usize, link: Link, zero: bool) {
         let Some(borrower) = self.borrowers.get_mut(link) else { return };
-        let owner = Owner::Partition(borrower.partition);
         (borrower.retrieved, borrower.zero_after, borrower.transfer) = (false, false, Transfer::NONE);
-        ledger::withdraw(tables, owner, self.runs(slot));
-        self.transactions[slot].zero_after |= zero;
-        if self.is_retrieved(slot) {
-            return;
+        if let owner @ Owner::Partition(_) = borrower.owner() {
+            ledger::withdraw(tables, owner, self.runs(slot));
         }
         let transaction = &mut self.transactions[slot];
-        let secure = transaction.terms.secure;
-        if core::mem::take(&mut transaction.zero_after) {
+        transaction.retrieved -= 1;
+        if zero {
+            transaction.traits.set(Traits::ZERO_AFTER, true);
+        }
+        if transaction.retrieved != 0 {
+            return;
+        }
+        if transaction.traits.has(Traits::ZERO_AFTER) {
+            transaction.traits.set(Traits::ZERO_AFTER, false);
+            let secure = transaction.traits.has(Traits::SECURE);
             // What cannot be reached cannot be read by the lender either.
             let _ = ledger::zero(tables, self.runs(slot), secure);
         }
@@ -218,15 +253,15 @@ impl MemoryManager {
                 self.free(slot);
                 return Ok(());
             }
-            State::Donated | State::Orphaned => return Err(Status::Denied),
+            State::Free | State::Donated | State::Orphaned => return Err(Status::Denied),
             State::Live => {}
         }
         let zero = flags & FLAG_ZERO != 0;
-        if self.is_retrieved(slot) || zero && !transaction.terms.write {
+        if transaction.retrieved != 0 || zero && !transaction.traits.has(Traits::WRITE) {
             return Err(Status::Denied);
         }
         if zero {
-            ledger::zero(tables, self.runs(slot), transaction.terms.secure).map_err(|_| Status::Aborted)?;
+            ledger::zero(tables, self.runs(slot), transaction.traits.has(Traits::SECURE)).map_err(|_| Status::Aborted)?;
         }
         self.end(tables, slot);
         Ok(())
@@ -242,30 +277,40 @@ impl MemoryManager {
     /// A partition failed: it has no access to others' memory any more, and its own comes back to it as borrowers let go.
     pub(crate) fn clean_up_after<T: PageTables>(&mut self, tables: &mut T, partition: u8) {
         for slot in 0..TRANSACTIONS {
-            if self.transactions[slot].handle == 0 {
+            let state = self.transactions[slot].state;
+            if state == State::Free {
                 continue;
             }
             let failed = |(_, b): &(Link, Borrower)| b.partition == partition && b.retrieved;
             let borrowed = self.borrowers.iter(self.transactions[slot].borrowers).find(failed);
-            if let Some((link, borrower)) = borrowed.filter(|_| self.transactions[slot].state != State::Donated) {
+            if let Some((link, borrower)) = borrowed.filter(|_| state != State::Donated) {
                 self.end_borrowing(tables, slot, link, borrower.zero_after);
             }
             if lender_of(slot) != Owner::Partition(partition) {
                 continue;
             }
             match self.transactions[slot].state {
-                State::Live if self.is_retrieved(slot) => self.transactions[slot].state = State::Orphaned,
+                State::Live if self.transactions[slot].retrieved != 0 => self.transactions[slot].state = State::Orphaned,
                 State::Live => self.end(tables, slot),
                 State::Sending | State::Donated => self.free(slot),
-                State::Orphaned => {}
+                State::Free | State::Orphaned => {}
             }
         }
     }
 
+    /// The handle of the transaction at `slot`. Bit 63 is clear: the SPMC gave it out. Never zero, and not the same again
+    /// before a place was used 2^32 times.
+    fn handle(&self, slot: usize) -> u64 {
+        u64::from(self.transactions[slot].generation) << SLOT_BITS | slot as u64
+    }
+
     /// The transaction with this handle.
     fn find(&self, handle: u64) -> Result<usize, Status> {
-        let slot = (handle % TRANSACTIONS as u64) as usize;
-        if handle != 0 && self.transactions[slot].handle == handle { Ok(slot) } else { Err(Status::InvalidParameters) }
+        let slot = (handle & ((1 << SLOT_BITS) - 1)) as usize;
+        match self.transactions.get(slot) {
+            Some(transaction) if transaction.state != State::Free && self.handle(slot) == handle => Ok(slot),
+            _ => Err(Status::InvalidParameters),
+        }
     }
 
     /// The transaction with this handle, if `lender` sent it.
@@ -277,13 +322,10 @@ impl MemoryManager {
         self.borrowers.iter(self.transactions[slot].borrowers).find(|(_, b)| b.id == id)
     }
 
-    fn is_retrieved(&self, slot: usize) -> bool {
-        self.borrowers.iter(self.transactions[slot].borrowers).any(|(_, b)| b.retrieved)
-    }
-
     /// The ranges as they were sent.
     fn ranges(&self, slot: usize) -> impl Iterator<Item = Run> + Clone {
-        self.ranges.iter(self.transactions[slot].ranges).map(|(_, r)| r.run())
+        let transaction = &self.transactions[slot];
+        self.cells.iter(transaction.cells).skip(transaction.word_cells()).map(|(_, cell)| cell.run())
     }
 
     /// The ranges, joined where they touch.
@@ -291,70 +333,147 @@ impl MemoryManager {
         Joined::new(self.ranges(slot))
     }
 
-    /// A free place for a transaction of `lender`, with a new handle. Lists that nobody needs any more make room for it.
+    /// The implementation-defined words that a borrower was sent.
+    fn words(&self, slot: usize, borrower: &Borrower) -> [u8; WORD_BYTES] {
+        let Some(n) = borrower.words.checked_sub(1) else { return [0; WORD_BYTES] };
+        let cells = self.cells.iter(self.transactions[slot].cells).skip(usize::from(n) * WORD_CELLS).take(WORD_CELLS);
+        Cell::join(cells.map(|(_, cell)| cell))
+    }
+
+    /// A place for a transaction of `lender`, with a new handle. What holds no memory any more makes room for it.
     fn allocate(&mut self, lender: Owner) -> Result<usize, Status> {
-        let free = |slot: &usize| self.transactions[*slot].handle == 0;
-        let slot = slots(lender).find(free).or_else(|| {
-            self.evict(lender, None);
-            slots(lender).find(|slot| self.transactions[*slot].handle == 0)
-        });
-        let slot = slot.ok_or(Status::NoMemory)?;
-        self.sequence += 1;
-        // Bit 63 clear: the SPMC gave it out. Never zero, and never the same twice.
-        self.transactions[slot] = Transaction { handle: self.sequence * TRANSACTIONS as u64 + slot as u64, ..Transaction::FREE };
+        let account = &mut self.accounts[place_of(lender)];
+        if account.free.index().is_none() && usize::from(account.fresh) == quota(lender).transactions && !self.evict(lender, None) {
+            return Err(Status::NoMemory);
+        }
+        let account = &mut self.accounts[place_of(lender)];
+        let slot = match account.free.index() {
+            Some(slot) => {
+                account.free = self.transactions[slot].next;
+                slot
+            }
+            None => {
+                account.fresh += 1;
+                first_slot(lender) + usize::from(account.fresh) - 1
+            }
+        };
+        let generation = self.transactions[slot].generation.wrapping_add(1).max(1);
+        self.transactions[slot] = Transaction { generation, ..Transaction::FREE };
+        self.make_idle(slot, State::Sending);
         Ok(slot)
     }
 
-    /// Drops a lender's transactions that hold no memory, except `keep`.
-    fn evict(&mut self, lender: Owner, keep: Option<usize>) {
-        for slot in slots(lender).filter(|slot| Some(*slot) != keep) {
-            if matches!(self.transactions[slot].state, State::Sending | State::Donated) {
-                self.free(slot);
-            }
+    /// Which of its lender's queues a transaction is in.
+    fn queue_of(&mut self, slot: usize) -> Option<&mut Queue> {
+        let n = match self.transactions[slot].state {
+            State::Donated => 0,
+            State::Sending => 1,
+            State::Free | State::Live | State::Orphaned => return None,
+        };
+        Some(&mut self.accounts[place_of(lender_of(slot))].idle[n])
+    }
+
+    /// A transaction holds no memory from now on, and may be evicted.
+    fn make_idle(&mut self, slot: usize, state: State) {
+        self.transactions[slot].state = state;
+        let here = Link::to(slot);
+        let Some(queue) = self.queue_of(slot) else { return };
+        let last = core::mem::replace(&mut queue.last, here);
+        match last.index() {
+            Some(last) => self.transactions[last].next = here,
+            None => queue.first = here,
         }
+        self.transactions[slot].previous = last;
+        self.transactions[slot].next = Link::NONE;
+    }
+
+    /// Takes a transaction out of the queue that it is in.
+    fn leave_queue(&mut self, slot: usize) {
+        let Transaction { previous, next, .. } = self.transactions[slot];
+        let Some(queue) = self.queue_of(slot) else { return };
+        if previous == Link::NONE {
+            queue.first = next;
+        }
+        if next == Link::NONE {
+            queue.last = previous;
+        }
+        if let Some(before) = previous.index() {
+            self.transactions[before].next = next;
+        }
+        if let Some(after) = next.index() {
+            self.transactions[after].previous = previous;
+        }
+    }
+
+    /// Drops the oldest of a lender's transactions that hold no memory, except `keep`; whether there was one.
+    fn evict(&mut self, lender: Owner, keep: Option<usize>) -> bool {
+        let queues = self.accounts[place_of(lender)].idle;
+        let Some(slot) = queues.iter().find_map(|queue| queue.first.index().filter(|slot| Some(*slot) != keep)) else { return false };
+        self.free(slot);
+        true
     }
 
     /// Forgets a transaction.
     fn free(&mut self, slot: usize) {
+        self.leave_queue(slot);
         self.free_lists(slot);
-        self.transactions[slot] = Transaction::FREE;
+        let account = &mut self.accounts[place_of(lender_of(slot))];
+        let transaction = &mut self.transactions[slot];
+        transaction.state = State::Free;
+        transaction.next = core::mem::replace(&mut account.free, Link::to(slot));
     }
 
     fn free_lists(&mut self, slot: usize) {
+        let account = &mut self.accounts[place_of(lender_of(slot))];
         let transaction = &mut self.transactions[slot];
-        transaction.ranges_promised = 0;
-        self.ranges.clear(&mut transaction.ranges);
+        account.cells -= transaction.word_cells() as u16 + core::mem::take(&mut transaction.ranges_promised);
+        account.borrowers -= transaction.borrowers.len() as u16;
+        transaction.worded = 0;
+        self.cells.clear(&mut transaction.cells);
         self.borrowers.clear(&mut transaction.borrowers);
     }
 
-    /// Sets lists of this length aside for a transaction, within the lender's quota.
-    fn reserve(&mut self, slot: usize, ranges: u32, borrowers: usize) -> Result<(), Status> {
+    /// Sets lists of this length aside for a new transaction, within the lender's quota; `worded` borrowers have words.
+    fn reserve(&mut self, slot: usize, ranges: u32, borrowers: usize, worded: usize) -> Result<(), Status> {
         let lender = lender_of(slot);
-        let fits = |manager: &Self| {
-            let others = || slots(lender).filter(|s| *s != slot).map(|s| &manager.transactions[s]);
-            others().map(|t| t.ranges_promised as usize).sum::<usize>() + ranges as usize <= quota(lender).ranges
-                && others().map(|t| t.borrowers.len()).sum::<usize>() + borrowers <= quota(lender).borrowers
-        };
-        if !fits(self) {
-            self.evict(lender, Some(slot));
-            if !fits(self) {
+        let place = place_of(lender);
+        let cells = ranges as usize + worded * WORD_CELLS;
+        let limit = quota(lender);
+        if cells > limit.cells || borrowers > limit.borrowers {
+            return Err(Status::NoMemory);
+        }
+        while usize::from(self.accounts[place].cells) + cells > limit.cells || usize::from(self.accounts[place].borrowers) + borrowers > limit.borrowers {
+            if !self.evict(lender, Some(slot)) {
                 return Err(Status::NoMemory);
             }
         }
-        self.transactions[slot].ranges_promised = ranges;
+        self.accounts[place].cells += cells as u16;
+        self.transactions[slot].ranges_promised = ranges as u16;
+        self.transactions[slot].worded = worded as u8;
         Ok(())
     }
 
     fn add_range(&mut self, slot: usize, run: Run) -> Result<(), Status> {
         // No such memory: nobody can own it.
-        let range = Range::new(run).ok_or(Status::Denied)?;
+        let range = Cell::range(run).ok_or(Status::Denied)?;
         let transaction = &mut self.transactions[slot];
-        transaction.pages += u32::from(range.count);
-        self.ranges.push(&mut transaction.ranges, range).map_err(|_| Status::NoMemory)
+        transaction.pages += run.pages as u16;
+        self.cells.push(&mut transaction.cells, range).map_err(|_| Status::NoMemory)
     }
 
-    fn add_borrower(&mut self, slot: usize, borrower: Borrower) -> Result<(), Status> {
-        self.borrowers.push(&mut self.transactions[slot].borrowers, borrower).map_err(|_| Status::NoMemory)
+    /// Adds a borrower, before any ranges; `words` are its implementation-defined ones.
+    fn add_borrower(&mut self, slot: usize, borrower: Borrower, words: &[u8; WORD_BYTES]) -> Result<(), Status> {
+        let transaction = &mut self.transactions[slot];
+        let mut borrower = borrower;
+        if *words != [0; WORD_BYTES] {
+            borrower.words = (transaction.cells.len() / WORD_CELLS + 1) as u8;
+            for cell in Cell::words(words) {
+                self.cells.push(&mut transaction.cells, cell).map_err(|_| Status::NoMemory)?;
+            }
+        }
+        self.borrowers.push(&mut transaction.borrowers, borrower).map_err(|_| Status::NoMemory)?;
+        self.accounts[place_of(lender_of(slot))].borrowers += 1;
+        Ok(())
     }
 }
 

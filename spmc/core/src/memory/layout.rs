@@ -8,6 +8,22 @@ use bulkhead_ffa::{EndpointId, Status, Version};
 /// Endpoint memory access descriptors of one transaction, at the most.
 pub(crate) const MAX_BORROWERS: usize = 8;
 
+/// Data access in an access descriptor.
+pub(super) mod data {
+    pub const MASK: u8 = 3;
+    pub const UNSPECIFIED: u8 = 0;
+    pub const READ: u8 = 1;
+    pub const WRITE: u8 = 2;
+}
+
+/// Instruction access in an access descriptor.
+pub(super) mod instruction {
+    pub const MASK: u8 = 3 << 2;
+    pub const UNSPECIFIED: u8 = 0;
+    pub const NEVER: u8 = 1 << 2;
+    pub const EXECUTE: u8 = 2 << 2;
+}
+
 /// The descriptor is not one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
@@ -122,18 +138,35 @@ impl Header {
         self.access_offset + self.access_size * self.access_count
     }
 
-    /// Access descriptor `n`.
+    fn access_at(&self, n: usize) -> usize {
+        self.access_offset + n * self.access_size
+    }
+
+    /// Access descriptor `n`. Reserved values, and an endpoint that an earlier one names, are malformed.
     pub fn access(&self, from: &[u8], n: usize) -> Result<Access, Malformed> {
-        let at = self.access_offset + n * self.access_size;
+        let at = self.access_at(n);
         let wide = self.access_size == access::SIZE_V1_2;
         zero(from, at + self.access_size - 8, 8)?;
+        let endpoint = u16_at(from, at + access::ENDPOINT)?;
+        let [permissions, flags] = bytes::<2>(from, at + access::PERMISSIONS)?;
+        let reserved = permissions & !(data::MASK | instruction::MASK) != 0
+            || permissions & data::MASK == data::MASK
+            || permissions & instruction::MASK == instruction::MASK
+            || flags != 0;
+        if reserved || (0..n).any(|earlier| u16_at(from, self.access_at(earlier) + access::ENDPOINT) == Ok(endpoint)) {
+            return Err(Malformed);
+        }
         Ok(Access {
-            endpoint: EndpointId(u16_at(from, at + access::ENDPOINT)?),
-            permissions: bytes::<1>(from, at + access::PERMISSIONS)?[0],
-            flags: bytes::<1>(from, at + access::FLAGS)?[0],
+            endpoint: EndpointId(endpoint),
+            permissions,
             composite: u32_at(from, at + access::COMPOSITE_OFFSET)? as usize,
-            implementation_defined: if wide { bytes(from, at + access::IMPDEF)? } else { [0; 16] },
+            words: if wide { bytes(from, at + access::IMPDEF)? } else { [0; 16] },
         })
+    }
+
+    /// All access descriptors.
+    pub fn accesses<'a>(&'a self, from: &'a [u8]) -> impl Iterator<Item = Result<Access, Malformed>> + 'a {
+        (0..self.access_count).map(move |n| self.access(from, n))
     }
 
     /// Writes the header in the layout of `version`.
@@ -152,17 +185,13 @@ impl Header {
         Ok(())
     }
 
-    /// Writes access descriptor `n`.
-    pub fn write_access(&self, to: &mut [u8], n: usize, entry: &Access) -> Result<(), Malformed> {
-        let at = self.access_offset + n * self.access_size;
-        to.get_mut(at..at + self.access_size).ok_or(Malformed)?.fill(0);
+    /// Writes an access descriptor of `size` bytes at `at`.
+    pub fn write_access(to: &mut [u8], at: usize, size: usize, entry: &Access) -> Result<(), Malformed> {
+        to.get_mut(at..at + size).ok_or(Malformed)?.fill(0);
         put(to, at + access::ENDPOINT, &entry.endpoint.0.to_le_bytes())?;
-        put(to, at + access::PERMISSIONS, &[entry.permissions, entry.flags])?;
+        put(to, at + access::PERMISSIONS, &[entry.permissions, 0])?;
         put(to, at + access::COMPOSITE_OFFSET, &(entry.composite as u32).to_le_bytes())?;
-        if self.access_size == access::SIZE_V1_2 {
-            put(to, at + access::IMPDEF, &entry.implementation_defined)?;
-        }
-        Ok(())
+        if size == access::SIZE_V1_2 { put(to, at + access::IMPDEF, &entry.words) } else { Ok(()) }
     }
 }
 
@@ -173,12 +202,10 @@ pub(crate) struct Access {
     pub endpoint: EndpointId,
     /// Data access in bits 1..0, instruction access in bits 3..2.
     pub permissions: u8,
-    /// Flags.
-    pub flags: u8,
     /// Offset of the composite descriptor.
     pub composite: usize,
-    /// What the endpoints agree on among themselves; zero in the 16-byte form.
-    pub implementation_defined: [u8; 16],
+    /// Implementation-defined words, which endpoints agree on among themselves; zero in the 16-byte form.
+    pub words: [u8; 16],
 }
 
 /// Page count and range count of the composite memory region descriptor at `at`.

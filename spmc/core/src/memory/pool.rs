@@ -13,7 +13,7 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// No records.
-    pub const EMPTY: Self = Self { first: Link(0), last: Link(0), len: 0 };
+    pub const EMPTY: Self = Self { first: Link::NONE, last: Link::NONE, len: 0 };
 
     /// Number of records.
     pub const fn len(&self) -> usize {
@@ -26,7 +26,16 @@ impl Chain {
 pub(crate) struct Link(u16);
 
 impl Link {
-    const fn index(self) -> Option<usize> {
+    /// No record.
+    pub const NONE: Self = Self(0);
+
+    /// The record at `index`.
+    pub const fn to(index: usize) -> Self {
+        Self(index as u16 + 1)
+    }
+
+    /// The record's index.
+    pub const fn index(self) -> Option<usize> {
         (self.0 as usize).checked_sub(1)
     }
 }
@@ -53,14 +62,14 @@ impl<T: Copy, const N: usize> Pool<T, N> {
     /// All records free; `blank` is what an unused one holds.
     pub const fn new(blank: T) -> Self {
         assert!(N < u16::MAX as usize);
-        Self { nodes: [Node { value: blank, next: Link(0) }; N], free: Link(0), fresh: 0 }
+        Self { nodes: [Node { value: blank, next: Link::NONE }; N], free: Link::NONE, fresh: 0 }
     }
 
     /// Adds a record at the end of `chain`.
     pub fn push(&mut self, chain: &mut Chain, value: T) -> Result<(), Full> {
         let link = self.take_free()?;
         if let Some(node) = self.node_mut(link) {
-            *node = Node { value, next: Link(0) };
+            *node = Node { value, next: Link::NONE };
         }
         match self.node_mut(chain.last) {
             Some(last) => last.next = link,

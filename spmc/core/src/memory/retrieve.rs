@@ -2,14 +2,13 @@
 //!
 //! A borrower has access when its request is answered, also where the description takes several fragments.
 
-use super::layout::{Access, Header, MAX_BORROWERS, default_access_size, header_size, is_v1_0, write_composite, write_range};
-use super::send::{NORMAL_MEMORY, TYPE_SHIFT, borrowers, check_attributes, data, instruction};
+use super::layout::{Access, Header, data, default_access_size, header_size, instruction, is_v1_0, write_composite, write_range};
 use super::pool::Link;
-use super::transaction::{Borrower, FLAG_ZERO, FLAGS_KIND, Kind, State, Transfer, lender_of};
+use super::send::{ATTRIBUTES, NORMAL_MEMORY, TYPE_SHIFT, check_attributes};
+use super::transaction::{Borrower, FLAG_ZERO, FLAGS_KIND, Kind, State, Traits, Transfer, lender_of};
 use super::{Holding, MemoryManager, MemoryType, Owner, PageState, Party, STAGING, ledger};
 use crate::machine::{Address, Machine, Permissions};
 use crate::tables::PAGE;
-use arrayvec::ArrayVec;
 use bulkhead_ffa::Status;
 use bulkhead_ffa::descriptor::{access, composite, range};
 
@@ -39,8 +38,8 @@ pub(crate) struct Reply {
 /// What a valid request comes down to.
 struct Accepted {
     link: Link,
-    /// The access descriptors of the answer.
-    entries: ArrayVec<Access, MAX_BORROWERS>,
+    /// The borrower, as the lender named it.
+    sent: Borrower,
     access_size: usize,
     permissions: Permissions,
     zero_after: bool,
@@ -54,26 +53,43 @@ impl MemoryManager {
         let slot = self.find(header.handle)?;
         match self.transactions[slot].state {
             State::Live => {}
-            State::Sending => return Err(Status::InvalidParameters),
+            State::Free | State::Sending => return Err(Status::InvalidParameters),
             State::Donated | State::Orphaned => return Err(Status::Denied),
         }
         match (caller.owner, header.access_count) {
             (Owner::NormalWorld, 0) => self.describe_to_hypervisor(machine, caller, slot, to),
-            // No normal-world endpoint is ever a borrower.
-            (Owner::NormalWorld, _) => Err(Status::Denied),
             (Owner::Partition(_), 0) => Err(Status::InvalidParameters),
-            (Owner::Partition(_), _) => {
+            _ => {
                 let accepted = self.accept(&header, caller, slot, len as usize)?;
                 self.hand_over(machine, caller, slot, &accepted, to)
             }
         }
     }
 
+    /// The borrower in whose name `caller` asks: itself, or the one virtual machine that a hypervisor's request names.
+    fn asker(&self, header: &Header, caller: Party, slot: usize, bytes: &[u8]) -> Result<(Link, Borrower), Status> {
+        let id = match caller.owner {
+            Owner::Partition(_) => caller.id,
+            Owner::NormalWorld => {
+                let mut machines = header.accesses(bytes).flatten().filter(|entry| !entry.endpoint.is_secure());
+                let only = machines.next().filter(|_| machines.next().is_none());
+                only.ok_or(Status::Denied)?.endpoint
+            }
+        };
+        self.borrower(slot, id).ok_or(Status::Denied)
+    }
+
     /// Checks a borrower's request against what the lender sent.
     fn accept(&self, header: &Header, caller: Party, slot: usize, len: usize) -> Result<Accepted, Status> {
         let transaction = &self.transactions[slot];
-        let requested = borrowers(header, &self.staging[..len])?;
-        let (link, own) = self.borrower(slot, caller.id).ok_or(Status::Denied)?;
+        let bytes = &self.staging[..len];
+        for entry in header.accesses(bytes) {
+            // Bulkhead places the memory: its address is the same everywhere.
+            if entry?.composite != 0 {
+                return Err(Status::InvalidParameters);
+            }
+        }
+        let (link, sent) = self.asker(header, caller, slot, bytes)?;
         if header.sender != transaction.sender {
             return Err(Status::Denied);
         }
@@ -92,34 +108,34 @@ impl MemoryManager {
         }
         self.check_alignment(header.flags, slot)?;
         let expected = if header.flags & FLAG_ONLY_CALLER != 0 { 1 } else { transaction.borrowers.len() };
-        if requested.len() != expected {
+        if header.access_count != expected {
             return Err(Status::InvalidParameters);
         }
-        check_attributes(header.attributes, true)?;
-        let both_wide = transaction.wide && header.access_size == access::SIZE_V1_2;
-        let mut entries = ArrayVec::new();
+        // A borrower may leave the type to the lender and the SPMC.
+        match header.attributes >> TYPE_SHIFT {
+            0 if header.attributes & !ATTRIBUTES == 0 => {}
+            _ => check_attributes(header.attributes)?,
+        }
+        let both_wide = transaction.traits.has(Traits::WIDE) && header.access_size == access::SIZE_V1_2;
         let mut permissions = None;
-        for entry in requested {
-            // Bulkhead places the memory: its address is the same everywhere.
-            if entry.composite != 0 {
+        for entry in header.accesses(bytes) {
+            let entry = entry?;
+            let (_, other) = self.borrower(slot, entry.endpoint).ok_or(Status::Denied)?;
+            if both_wide && self.words(slot, &other) != entry.words {
                 return Err(Status::InvalidParameters);
             }
-            let (_, sent) = self.borrower(slot, entry.endpoint).ok_or(Status::Denied)?;
-            if both_wide && sent.implementation_defined != entry.implementation_defined {
-                return Err(Status::InvalidParameters);
-            }
-            let granted = self.access(slot, &sent, entry.permissions)?;
-            if entry.endpoint == caller.id {
+            let granted = self.access(slot, &other, entry.permissions)?;
+            if entry.endpoint == sent.id {
                 permissions = Some(granted);
             }
-            entries.push(Access { permissions: encode(granted), implementation_defined: sent.implementation_defined, ..entry });
         }
         let permissions = permissions.ok_or(Status::InvalidParameters)?;
-        let already_zero = transaction.zeroed || zero_flags & FLAG_ZERO == 0;
-        if own.retrieved || !already_zero || zero_flags != 0 && !permissions.write {
+        let already_zero = transaction.traits.has(Traits::ZEROED) || zero_flags & FLAG_ZERO == 0;
+        if sent.retrieved || !already_zero || zero_flags != 0 && !permissions.write {
             return Err(Status::Denied);
         }
-        Ok(Accepted { link, entries, access_size: header.access_size, permissions, zero_after: zero_flags & FLAG_ZERO_AFTER != 0 })
+        let zero_after = zero_flags & FLAG_ZERO_AFTER != 0;
+        Ok(Accepted { link, sent, access_size: header.access_size, permissions, zero_after })
     }
 
     fn check_alignment(&self, flags: u32, slot: usize) -> Result<(), Status> {
@@ -135,7 +151,7 @@ impl MemoryManager {
     fn access(&self, slot: usize, sent: &Borrower, wanted: u8) -> Result<Permissions, Status> {
         let transaction = &self.transactions[slot];
         let limit = match sent.permissions & data::MASK {
-            data::UNSPECIFIED if transaction.terms.write => data::WRITE,
+            data::UNSPECIFIED if transaction.traits.has(Traits::WRITE) => data::WRITE,
             data::UNSPECIFIED => data::READ,
             limit => limit,
         };
@@ -152,8 +168,9 @@ impl MemoryManager {
             (Kind::Share, _) => return Err(Status::InvalidParameters),
             (_, instruction::EXECUTE) if several => return Err(Status::InvalidParameters),
             // An instruction fetch of the secure world from non-secure memory faults by SCR_EL3.SIF.
-            (_, instruction::EXECUTE) if sent.permissions & instruction::MASK != instruction::UNSPECIFIED => return Err(Status::Denied),
-            (_, instruction::EXECUTE) if !(transaction.terms.execute && transaction.terms.secure) => return Err(Status::Denied),
+            (_, instruction::EXECUTE) if !(transaction.traits.has(Traits::EXECUTE) && transaction.traits.has(Traits::SECURE)) => {
+                return Err(Status::Denied);
+            }
             (_, instruction) => instruction == instruction::EXECUTE,
         };
         Ok(Permissions { read: true, write: data == data::WRITE, execute })
@@ -166,22 +183,29 @@ impl MemoryManager {
         let holding = Holding {
             state: if donated { PageState::Owned } else { PageState::Borrowed },
             permissions: accepted.permissions,
-            secure: transaction.terms.secure,
+            secure: transaction.traits.has(Traits::SECURE),
             memory_type: MemoryType::Normal,
         };
-        let attributes = if transaction.attributes >> TYPE_SHIFT == 0 { NORMAL_MEMORY } else { transaction.attributes };
-        let (reply, transfer) = self.describe(caller, slot, attributes, accepted.access_size, &accepted.entries)?;
+        let sender = transaction.sender;
+        let base = self.describe(caller, slot, NORMAL_MEMORY, accepted.access_size, 1)?;
+        let (sent, words) = (&accepted.sent, self.words(slot, &accepted.sent));
+        let entry = Access { endpoint: sent.id, permissions: encode(accepted.permissions), composite: base - composite::SIZE, words };
+        Header::write_access(&mut self.staging, header_size(caller.version), accepted.access_size, &entry)?;
+        let (reply, transfer) = self.first_ranges(slot, base, sender)?;
         machine.write(to, &self.staging[..reply.fragment as usize]).map_err(|_| Status::Aborted)?;
-        ledger::grant(machine, caller.owner, self.runs(slot), holding)?;
+        if let Owner::Partition(_) = caller.owner {
+            ledger::grant(machine, caller.owner, self.runs(slot), holding)?;
+        }
         if let Some(borrower) = self.borrowers.get_mut(accepted.link) {
             borrower.retrieved = true;
             borrower.read_only = !accepted.permissions.write;
             borrower.zero_after = accepted.zero_after;
             borrower.transfer = transfer;
         }
+        self.transactions[slot].retrieved += 1;
         if donated {
             ledger::forget(machine, lender_of(slot), self.runs(slot));
-            self.transactions[slot].state = State::Donated;
+            self.make_idle(slot, State::Donated);
             self.drop_lists_of_donated(slot, transfer);
         }
         Ok(reply)
@@ -194,15 +218,15 @@ impl MemoryManager {
             return Err(Status::Denied);
         }
         let transaction = &self.transactions[slot];
-        let entries: ArrayVec<Access, MAX_BORROWERS> = self
-            .borrowers
-            .iter(transaction.borrowers)
-            .map(|(_, b)| {
-                let (endpoint, permissions, implementation_defined) = (b.id, b.permissions, b.implementation_defined);
-                Access { endpoint, permissions, flags: 0, composite: 0, implementation_defined }
-            })
-            .collect();
-        let (reply, transfer) = self.describe(caller, slot, transaction.attributes, default_access_size(caller.version), &entries)?;
+        let (chain, sender, attributes) = (transaction.borrowers, transaction.sender, u16::from(transaction.attributes));
+        let size = default_access_size(caller.version);
+        let base = self.describe(caller, slot, attributes, size, chain.len())?;
+        for (n, (_, sent)) in self.borrowers.iter(chain).enumerate() {
+            let words = self.words(slot, &sent);
+            let entry = Access { endpoint: sent.id, permissions: sent.permissions, composite: base - composite::SIZE, words };
+            Header::write_access(&mut self.staging, header_size(caller.version) + n * size, size, &entry)?;
+        }
+        let (reply, transfer) = self.first_ranges(slot, base, sender)?;
         machine.write(to, &self.staging[..reply.fragment as usize]).map_err(|_| Status::Aborted)?;
         self.transactions[slot].transfer = transfer;
         Ok(reply)
@@ -218,10 +242,9 @@ impl MemoryManager {
         to: Address,
     ) -> Result<Reply, Status> {
         let slot = self.find(handle)?;
-        let link = match caller.owner {
-            Owner::NormalWorld => None,
-            Owner::Partition(_) => Some(self.borrower(slot, caller.id).ok_or(Status::InvalidParameters)?),
-        };
+        // A hypervisor goes on with its own request first, then with a virtual machine's.
+        let for_itself = caller.owner == Owner::NormalWorld && self.transactions[slot].transfer != Transfer::NONE;
+        let link = if for_itself { None } else { Some(self.transferring(slot, caller)?) };
         let transfer = link.map_or(self.transactions[slot].transfer, |(_, b)| b.transfer);
         if transfer == Transfer::NONE || offset != transfer.offset() {
             return Err(Status::InvalidParameters);
@@ -243,45 +266,58 @@ impl MemoryManager {
         Ok(Reply { total: 0, fragment, sender })
     }
 
-    /// Writes a description, or its first fragment, to the staging area.
-    fn describe(&mut self, caller: Party, slot: usize, attributes: u16, access_size: usize, entries: &[Access]) -> Result<(Reply, Transfer), Status> {
+    /// The borrower of `caller` to which a description is being sent.
+    fn transferring(&self, slot: usize, caller: Party) -> Result<(Link, Borrower), Status> {
+        let asks = |b: &Borrower| match caller.owner {
+            Owner::Partition(_) => b.id == caller.id,
+            Owner::NormalWorld => b.partition == Borrower::VIRTUAL_MACHINE && b.transfer != Transfer::NONE,
+        };
+        self.borrowers.iter(self.transactions[slot].borrowers).find(|(_, b)| asks(b)).ok_or(Status::InvalidParameters)
+    }
+
+    /// Writes a description up to the ranges, but for its access descriptors, to the staging area. Returns the offset of the
+    /// ranges.
+    fn describe(&mut self, caller: Party, slot: usize, attributes: u16, access_size: usize, access_count: usize) -> Result<usize, Status> {
         let transaction = &self.transactions[slot];
-        let tell_non_secure = !is_v1_0(caller.version) && !transaction.terms.secure;
+        let tell_non_secure = !is_v1_0(caller.version) && !transaction.traits.has(Traits::SECURE);
         let header = Header {
             sender: transaction.sender,
             attributes: attributes | if tell_non_secure { NON_SECURE } else { 0 },
-            flags: transaction.kind.flags() | if transaction.zeroed { FLAG_ZERO } else { 0 },
-            handle: transaction.handle,
+            flags: transaction.kind.flags() | if transaction.traits.has(Traits::ZEROED) { FLAG_ZERO } else { 0 },
+            handle: self.handle(slot),
             tag: transaction.tag,
             access_size,
-            access_count: entries.len(),
+            access_count,
             access_offset: header_size(caller.version),
         };
-        let (pages, ranges, sender) = (transaction.pages, transaction.ranges.len(), transaction.sender);
-        let at = header.access_end();
+        let (pages, ranges, at) = (u32::from(transaction.pages), transaction.ranges() as u32, header.access_end());
         header.write(&mut self.staging, caller.version)?;
-        for (n, entry) in entries.iter().enumerate() {
-            header.write_access(&mut self.staging, n, &Access { composite: at, ..*entry })?;
-        }
-        write_composite(&mut self.staging, at, pages, ranges as u32)?;
-        let base = at + composite::SIZE;
+        write_composite(&mut self.staging, at, pages, ranges)?;
+        Ok(at + composite::SIZE)
+    }
+
+    /// Writes the ranges that have room behind the rest of a description.
+    fn first_ranges(&mut self, slot: usize, base: usize, sender: bulkhead_ffa::EndpointId) -> Result<(Reply, Transfer), Status> {
+        let total = base + self.transactions[slot].ranges() * range::SIZE;
         let (fragment, transfer) = self.write_ranges(slot, base, Transfer { base: base as u16, ranges: 0 })?;
-        Ok((Reply { total: (base + ranges * range::SIZE) as u32, fragment, sender }, transfer))
+        Ok((Reply { total: total as u32, fragment, sender }, transfer))
     }
 
     /// Writes the ranges that follow those of `transfer` to the staging area from `at` on, as many as there is room for.
     /// Returns where they end, and what is left to send.
     fn write_ranges(&mut self, slot: usize, at: usize, transfer: Transfer) -> Result<(u32, Transfer), Status> {
-        let chain = self.transactions[slot].ranges;
+        let transaction = &self.transactions[slot];
+        let (chain, all) = (transaction.cells, transaction.ranges());
+        let skipped = transaction.word_cells() + usize::from(transfer.ranges);
         let room = (STAGING - at) / range::SIZE;
         let mut end = at;
-        for (_, range) in self.ranges.iter(chain).skip(usize::from(transfer.ranges)).take(room) {
-            let run = range.run();
+        for (_, cell) in self.cells.iter(chain).skip(skipped).take(room) {
+            let run = cell.run();
             write_range(&mut self.staging, end, run.start, run.pages as u32)?;
             end += range::SIZE;
         }
         let sent = usize::from(transfer.ranges) + (end - at) / range::SIZE;
-        let left = if sent < chain.len() { Transfer { ranges: sent as u16, ..transfer } } else { Transfer::NONE };
+        let left = if sent < all { Transfer { ranges: sent as u16, ..transfer } } else { Transfer::NONE };
         Ok((end as u32, left))
     }
 

@@ -3,37 +3,20 @@
 //! The first fragment holds everything but the tail of the ranges. The memory changes hands when the last one is there; until
 //! then a mistake costs only the transaction.
 
-use super::layout::{Access, Header, MAX_BORROWERS, parse_composite, parse_range};
+use super::layout::{Header, data, instruction, parse_composite, parse_range};
 use super::ledger::{Pinned, Run};
-use super::transaction::{Borrower, FLAG_TIME_SLICE, FLAG_ZERO, FLAGS_KIND, Kind, State, lender_of};
-use super::{MAX_DESCRIPTOR, MAX_PAGES, MemoryManager, Owner, Party, ledger};
+use super::transaction::{Borrower, FLAG_TIME_SLICE, FLAG_ZERO, FLAGS_KIND, Kind, State, Traits, lender_of};
+use super::{MAX_PAGES, MemoryManager, Owner, Party, ledger};
 use crate::machine::{Address, Machine};
 use crate::tables::PAGE;
-use arrayvec::ArrayVec;
 use bulkhead_ffa::descriptor::{composite, range};
 use bulkhead_ffa::{EndpointId, Status};
 
 /// Memory region attributes: normal, write-back, inner shareable. Everything is mapped so.
 pub(super) const NORMAL_MEMORY: u16 = 0x2f;
 /// Memory region attributes: bits that are not reserved (bit 6, the NS bit, may not be set by an endpoint).
-const ATTRIBUTES: u16 = 0x3f;
+pub(super) const ATTRIBUTES: u16 = 0x3f;
 pub(super) const TYPE_SHIFT: u16 = 4;
-
-/// Data access in an access descriptor.
-pub(super) mod data {
-    pub const MASK: u8 = 3;
-    pub const UNSPECIFIED: u8 = 0;
-    pub const READ: u8 = 1;
-    pub const WRITE: u8 = 2;
-}
-
-/// Instruction access in an access descriptor.
-pub(super) mod instruction {
-    pub const MASK: u8 = 3 << 2;
-    pub const UNSPECIFIED: u8 = 0;
-    pub const NEVER: u8 = 1 << 2;
-    pub const EXECUTE: u8 = 2 << 2;
-}
 
 /// What the sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,11 +94,11 @@ impl MemoryManager {
         let len = call.fragment as usize;
         let bytes = &self.staging[..len];
         let header = Header::parse(bytes, call.sender.version)?;
-        let entries = borrowers(&header, bytes)?;
-        check_header(&header, call, &entries)?;
+        check_header(&header, call)?;
+        let summary = check_borrowers(&header, bytes, call)?;
         // All borrowers get the same memory, so there is one description of it.
-        let at = entries[0].composite;
-        if at < header.access_end() || at % 8 != 0 || entries.iter().any(|e| e.composite != at) {
+        let at = summary.composite;
+        if at < header.access_end() || at % 8 != 0 {
             return Err(Status::InvalidParameters);
         }
         let (pages, ranges) = parse_composite(bytes, at)?;
@@ -124,23 +107,31 @@ impl MemoryManager {
         if pages == 0 || ranges == 0 || expected != u64::from(call.total) {
             return Err(Status::InvalidParameters);
         }
-        if pages > MAX_PAGES || call.total > MAX_DESCRIPTOR {
+        if pages > MAX_PAGES {
             return Err(Status::NoMemory);
         }
-        self.reserve(slot, ranges, entries.len())?;
+        self.reserve(slot, ranges, header.access_count, summary.worded)?;
         let transaction = &mut self.transactions[slot];
-        transaction.pages_promised = pages;
-        transaction.received = ranges_at as u32;
+        transaction.pages_promised = pages as u16;
+        // Fragments are no longer than the staging area.
+        transaction.base = ranges_at as u16;
         transaction.tag = header.tag;
-        transaction.attributes = header.attributes;
+        transaction.attributes = header.attributes as u8;
         transaction.sender = header.sender;
         transaction.kind = call.kind;
-        transaction.wide = header.access_size == bulkhead_ffa::descriptor::access::SIZE_V1_2;
-        transaction.zeroed = header.flags & FLAG_ZERO != 0;
-        for entry in &entries {
-            let partition = receiver(call, entry.endpoint, &partition_of)?;
-            let (permissions, implementation_defined) = (entry.permissions, entry.implementation_defined);
-            self.add_borrower(slot, Borrower { id: entry.endpoint, partition, permissions, implementation_defined, ..Borrower::BLANK })?;
+        transaction.traits.set(Traits::WIDE, header.access_size == bulkhead_ffa::descriptor::access::SIZE_V1_2);
+        transaction.traits.set(Traits::ZEROED, header.flags & FLAG_ZERO != 0);
+        let mut secure_borrowers = false;
+        for n in 0..header.access_count {
+            let entry = header.access(&self.staging[..len], n)?;
+            let partition = receiver(call, header.sender, entry.endpoint, &partition_of)?;
+            secure_borrowers |= partition != Borrower::VIRTUAL_MACHINE;
+            let borrower = Borrower { id: entry.endpoint, partition, permissions: entry.permissions, ..Borrower::BLANK };
+            self.add_borrower(slot, borrower, &entry.words)?;
+        }
+        // What virtual machines do among themselves is the hypervisor's affair.
+        if !secure_borrowers {
+            return Err(Status::InvalidParameters);
         }
         self.read_ranges(slot, ranges_at, len)?;
         self.finish_if_complete(machine, slot, &call.pinned)
@@ -150,7 +141,7 @@ impl MemoryManager {
     fn read_ranges(&mut self, slot: usize, from: usize, to: usize) -> Result<(), Status> {
         let bytes = to - from;
         let count = bytes / range::SIZE;
-        let left = self.transactions[slot].ranges_promised as usize - self.transactions[slot].ranges.len();
+        let left = usize::from(self.transactions[slot].ranges_promised) - self.transactions[slot].ranges();
         if !bytes.is_multiple_of(range::SIZE) || count > left {
             return Err(Status::InvalidParameters);
         }
@@ -161,28 +152,28 @@ impl MemoryManager {
                 return Err(Status::InvalidParameters);
             }
             let transaction = &self.transactions[slot];
-            if pages > transaction.pages_promised - transaction.pages {
+            if pages > u32::from(transaction.pages_promised - transaction.pages) {
                 return Err(Status::InvalidParameters);
             }
             self.add_range(slot, Run { start, pages: u64::from(pages) })?;
         }
-        self.transactions[slot].received += bytes as u32;
         Ok(())
     }
 
     fn finish_if_complete<M: Machine>(&mut self, machine: &mut M, slot: usize, pinned: &Pinned) -> Result<Progress, Status> {
         let transaction = &self.transactions[slot];
-        if transaction.ranges.len() < transaction.ranges_promised as usize {
+        if transaction.ranges() < usize::from(transaction.ranges_promised) {
             let named = if lender_of(slot) == Owner::NormalWorld { transaction.sender } else { EndpointId::HYPERVISOR };
-            return Ok(Progress::More(transaction.handle, transaction.received, named));
+            let received = usize::from(transaction.base) + transaction.ranges() * range::SIZE;
+            return Ok(Progress::More(self.handle(slot), received as u32, named));
         }
         if transaction.pages != transaction.pages_promised {
             return Err(Status::InvalidParameters);
         }
-        let (lender, state, zero) = (lender_of(slot), transaction.lender_state(), transaction.zeroed);
-        let entries = || self.borrowers.iter(transaction.borrowers).map(|(_, b)| b);
+        let (lender, state, zero) = (lender_of(slot), transaction.lender_state(), transaction.traits.has(Traits::ZEROED));
         // The new owner's access is for it to say when it retrieves, up to what the old one had.
-        let write = zero || entries().any(|b| b.permissions & data::MASK == data::WRITE);
+        let writes = |b: Borrower| b.permissions & data::MASK == data::WRITE;
+        let write = zero || self.borrowers.iter(transaction.borrowers).any(|(_, b)| writes(b));
         let terms = ledger::give(machine, lender, self.runs(slot), state, write, pinned)?;
         if transaction.kind != Kind::Share {
             machine.flush(lender);
@@ -191,32 +182,16 @@ impl MemoryManager {
             let _ = ledger::take_back(machine, lender, self.runs(slot));
             return Err(Status::Aborted);
         }
+        self.leave_queue(slot);
         let transaction = &mut self.transactions[slot];
-        transaction.terms = terms;
+        transaction.set_terms(terms);
         transaction.state = State::Live;
-        Ok(Progress::Complete(transaction.handle))
+        Ok(Progress::Complete(self.handle(slot)))
     }
 }
 
-/// The access descriptors of a request; each endpoint occurs once.
-pub(super) fn borrowers(header: &Header, bytes: &[u8]) -> Result<ArrayVec<Access, MAX_BORROWERS>, Status> {
-    let mut entries: ArrayVec<Access, MAX_BORROWERS> = ArrayVec::new();
-    for n in 0..header.access_count {
-        let entry = header.access(bytes, n)?;
-        let reserved = entry.permissions & !(data::MASK | instruction::MASK) != 0
-            || entry.permissions & data::MASK == data::MASK
-            || entry.permissions & instruction::MASK == instruction::MASK
-            || entry.flags != 0;
-        if reserved || entries.iter().any(|e| e.endpoint == entry.endpoint) {
-            return Err(Status::InvalidParameters);
-        }
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
-/// Everything of a sender's descriptor that does not depend on the memory.
-fn check_header(header: &Header, call: &Sending, entries: &[Access]) -> Result<(), Status> {
+/// Everything of a sender's descriptor that depends neither on the borrowers nor on the memory.
+fn check_header(header: &Header, call: &Sending) -> Result<(), Status> {
     // The normal world's hypervisor sends on behalf of its virtual machines.
     let own = match call.sender.owner {
         Owner::NormalWorld => !header.sender.is_secure(),
@@ -225,41 +200,62 @@ fn check_header(header: &Header, call: &Sending, entries: &[Access]) -> Result<(
     if !own {
         return Err(Status::Denied);
     }
-    if header.handle != 0 || entries.is_empty() || call.kind == Kind::Donate && entries.len() != 1 {
+    if header.handle != 0 || header.access_count == 0 || call.kind == Kind::Donate && header.access_count != 1 {
         return Err(Status::InvalidParameters);
     }
     let kind = header.flags & FLAGS_KIND;
-    if header.flags & !(FLAG_ZERO | FLAG_TIME_SLICE) != kind || kind != 0 && kind != call.kind.flags() {
-        return Err(Status::InvalidParameters);
-    }
     let zero = header.flags & FLAG_ZERO != 0;
-    let nobody_writes = entries.iter().all(|e| e.permissions & data::MASK == data::READ);
-    if zero && (call.kind == Kind::Share || nobody_writes) {
+    let flags_known = header.flags & !(FLAG_ZERO | FLAG_TIME_SLICE) == kind;
+    if !flags_known || kind != 0 && kind != call.kind.flags() || zero && call.kind == Kind::Share {
         return Err(Status::InvalidParameters);
     }
-    // One borrower of lent memory, and a new owner, choose type and execution themselves.
-    let borrower_chooses = call.kind != Kind::Share && entries.len() == 1;
-    check_attributes(header.attributes, borrower_chooses)?;
-    let permissions = |p: u8| {
-        let specified = p & data::MASK != data::UNSPECIFIED;
-        let instruction = p & instruction::MASK;
-        match call.kind {
-            Kind::Share => specified && instruction == instruction::UNSPECIFIED,
-            Kind::Lend => specified && instruction != instruction::EXECUTE,
-            Kind::Donate => p == 0,
-        }
-    };
-    if entries.iter().all(|e| permissions(e.permissions)) { Ok(()) } else { Err(Status::InvalidParameters) }
+    if header.attributes & !ATTRIBUTES != 0 {
+        return Err(Status::InvalidParameters);
+    }
+    // One borrower of lent memory, and a new owner, choose the type themselves.
+    let borrower_chooses = call.kind != Kind::Share && header.access_count == 1;
+    match (borrower_chooses, header.attributes >> TYPE_SHIFT) {
+        (true, 0) => Ok(()),
+        (true, _) => Err(Status::InvalidParameters),
+        (false, _) => check_attributes(header.attributes),
+    }
 }
 
-/// Memory region attributes as an endpoint gives them.
-pub(super) fn check_attributes(attributes: u16, may_be_unspecified: bool) -> Result<(), Status> {
-    if attributes & !ATTRIBUTES != 0 {
-        return Err(Status::InvalidParameters);
+/// What the borrowers of a sender's descriptor have in common.
+struct Summary {
+    /// Offset of the composite descriptor.
+    composite: usize,
+    /// How many have implementation-defined words.
+    worded: usize,
+}
+
+/// The borrowers of a sender's descriptor, as far as it does not matter who they are.
+fn check_borrowers(header: &Header, bytes: &[u8], call: &Sending) -> Result<Summary, Status> {
+    let mut summary = Summary { composite: 0, worded: 0 };
+    let mut nobody_writes = true;
+    for (n, entry) in header.accesses(bytes).enumerate() {
+        let entry = entry?;
+        if n == 0 {
+            summary.composite = entry.composite;
+        }
+        let data = entry.permissions & data::MASK;
+        // Who executes is for one borrower to say when it retrieves, and never for several.
+        let specified_rightly = (data == data::UNSPECIFIED) == (call.kind == Kind::Donate);
+        let executes = entry.permissions & instruction::MASK != instruction::UNSPECIFIED;
+        if entry.composite != summary.composite || !specified_rightly || executes {
+            return Err(Status::InvalidParameters);
+        }
+        nobody_writes &= data == data::READ;
+        summary.worded += usize::from(entry.words != [0; 16]);
     }
+    let zero = header.flags & FLAG_ZERO != 0;
+    if zero && nobody_writes { Err(Status::InvalidParameters) } else { Ok(summary) }
+}
+
+/// Memory region attributes as an endpoint specifies them.
+pub(super) fn check_attributes(attributes: u16) -> Result<(), Status> {
     match attributes >> TYPE_SHIFT {
-        // Cacheability and shareability mean nothing then, and senders leave them as they like.
-        0 if may_be_unspecified => Ok(()),
+        _ if attributes & !ATTRIBUTES != 0 => Err(Status::InvalidParameters),
         0 | 3 => Err(Status::InvalidParameters),
         _ if attributes == NORMAL_MEMORY => Ok(()),
         // Device memory, and mappings other than the one that there is.
@@ -267,14 +263,15 @@ pub(super) fn check_attributes(attributes: u16, may_be_unspecified: bool) -> Res
     }
 }
 
-/// The partition that a sender names as a borrower.
-fn receiver(call: &Sending, id: EndpointId, partition_of: impl Fn(EndpointId) -> Result<u8, Status>) -> Result<u8, Status> {
-    if id == call.sender.id {
+/// The partition that a sender names as a borrower, or [`Borrower::VIRTUAL_MACHINE`].
+fn receiver(call: &Sending, sender: EndpointId, id: EndpointId, partition_of: impl Fn(EndpointId) -> Result<u8, Status>) -> Result<u8, Status> {
+    if id == sender {
         return Err(Status::InvalidParameters);
     }
-    // Secure endpoints lend nothing to the normal world.
-    if !id.is_secure() {
-        return Err(if call.sender.owner == Owner::NormalWorld { Status::InvalidParameters } else { Status::Denied });
+    match (id.is_secure(), call.sender.owner) {
+        (true, _) => partition_of(id),
+        (false, Owner::NormalWorld) => Ok(Borrower::VIRTUAL_MACHINE),
+        // Secure endpoints lend nothing to the normal world.
+        (false, Owner::Partition(_)) => Err(Status::Denied),
     }
-    partition_of(id)
 }

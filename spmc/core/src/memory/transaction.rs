@@ -1,7 +1,7 @@
 //! What is kept of a memory transaction, and how much of it each lender may have.
 
 use super::ledger::{Run, Terms};
-use super::pool::Chain;
+use super::pool::{Chain, Link};
 use super::{Owner, PageState};
 use crate::MAX_PARTITIONS;
 use crate::tables::PAGE;
@@ -20,15 +20,17 @@ pub(super) const FLAGS_KIND: u32 = 3 << 3;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quota {
     pub transactions: usize,
-    pub ranges: usize,
+    pub cells: usize,
     pub borrowers: usize,
 }
 
 /// Linux keeps a transaction for each buffer that it shares with OP-TEE, of scattered pages.
-const NORMAL_WORLD: Quota = Quota { transactions: 128, ranges: 2560, borrowers: 192 };
-const PARTITION: Quota = Quota { transactions: 16, ranges: 64, borrowers: 24 };
+pub(super) const NORMAL_WORLD: Quota = Quota { transactions: 1024, cells: 5120, borrowers: 1152 };
+pub(super) const PARTITION: Quota = Quota { transactions: 32, cells: 96, borrowers: 48 };
+/// Who may lend.
+pub(super) const LENDERS: usize = 1 + MAX_PARTITIONS;
 pub(super) const TRANSACTIONS: usize = NORMAL_WORLD.transactions + MAX_PARTITIONS * PARTITION.transactions;
-pub(super) const RANGES: usize = NORMAL_WORLD.ranges + MAX_PARTITIONS * PARTITION.ranges;
+pub(super) const CELLS: usize = NORMAL_WORLD.cells + MAX_PARTITIONS * PARTITION.cells;
 pub(super) const BORROWERS: usize = NORMAL_WORLD.borrowers + MAX_PARTITIONS * PARTITION.borrowers;
 
 pub(super) const fn quota(lender: Owner) -> Quota {
@@ -38,14 +40,19 @@ pub(super) const fn quota(lender: Owner) -> Quota {
     }
 }
 
-/// The places of a lender's transactions.
-pub(super) fn slots(lender: Owner) -> core::ops::Range<usize> {
+/// A lender's place in a table of [`LENDERS`].
+pub(super) fn place_of(lender: Owner) -> usize {
     match lender {
-        Owner::NormalWorld => 0..NORMAL_WORLD.transactions,
-        Owner::Partition(n) => {
-            let first = NORMAL_WORLD.transactions + usize::from(n) % MAX_PARTITIONS * PARTITION.transactions;
-            first..first + PARTITION.transactions
-        }
+        Owner::NormalWorld => 0,
+        Owner::Partition(n) => 1 + usize::from(n) % MAX_PARTITIONS,
+    }
+}
+
+/// The first place of a lender's transactions.
+pub(super) fn first_slot(lender: Owner) -> usize {
+    match lender {
+        Owner::NormalWorld => 0,
+        Owner::Partition(n) => NORMAL_WORLD.transactions + usize::from(n) % MAX_PARTITIONS * PARTITION.transactions,
     }
 }
 
@@ -83,8 +90,10 @@ impl Kind {
 /// How far a transaction is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum State {
-    /// Fragments of its descriptor are missing; the memory is not touched yet.
+    /// There is none here.
     #[default]
+    Free,
+    /// Fragments of its descriptor are missing; the memory is not touched yet.
     Sending,
     /// Borrowers may retrieve it.
     Live,
@@ -112,60 +121,110 @@ impl Transfer {
     }
 }
 
-/// One transaction; free while its handle is zero.
+/// What is true of a transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Traits(u8);
+
+impl Traits {
+    /// The lender may write all of the memory.
+    pub const WRITE: u8 = 1 << 0;
+    /// The lender may execute all of it.
+    pub const EXECUTE: u8 = 1 << 1;
+    /// It is in the secure address space.
+    pub const SECURE: u8 = 1 << 2;
+    /// Its access descriptors had implementation-defined words.
+    pub const WIDE: u8 = 1 << 3;
+    /// The lender wanted the memory zeroed.
+    pub const ZEROED: u8 = 1 << 4;
+    /// To be zeroed when nobody has access any more.
+    pub const ZERO_AFTER: u8 = 1 << 5;
+
+    pub const fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    pub fn set(&mut self, bit: u8, on: bool) {
+        self.0 = self.0 & !bit | if on { bit } else { 0 };
+    }
+}
+
+/// One transaction, in 48 bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Transaction {
-    pub handle: u64,
     pub tag: u64,
-    pub ranges: Chain,
+    /// Distinguishes the transactions that have had this place.
+    pub generation: u32,
+    /// Words of borrowers, then ranges.
+    pub cells: Chain,
     pub borrowers: Chain,
-    /// Pages in `ranges`.
-    pub pages: u32,
+    /// Pages in the ranges so far; one transaction has at most [`super::MAX_PAGES`].
+    pub pages: u16,
     /// Pages that the descriptor promised.
-    pub pages_promised: u32,
+    pub pages_promised: u16,
     /// Ranges that the descriptor promised.
-    pub ranges_promised: u32,
-    /// Bytes of the descriptor that were received.
-    pub received: u32,
-    pub attributes: u16,
+    pub ranges_promised: u16,
+    /// Offset of the first range in the sender's descriptor.
+    pub base: u16,
     pub sender: EndpointId,
-    pub kind: Kind,
-    pub state: State,
-    pub terms: Terms,
-    /// Its access descriptors had implementation-defined words.
-    pub wide: bool,
-    /// The lender wanted the memory zeroed.
-    pub zeroed: bool,
-    /// To be zeroed when nobody has access any more.
-    pub zero_after: bool,
     /// For the normal world's hypervisor, which may ask for the description.
     pub transfer: Transfer,
+    /// Neighbours in the lender's list of such as hold no memory; the next free place.
+    pub previous: Link,
+    pub next: Link,
+    /// Memory region attributes as sent: all but their lower byte is reserved.
+    pub attributes: u8,
+    pub kind: Kind,
+    pub state: State,
+    pub traits: Traits,
+    /// Borrowers that have it.
+    pub retrieved: u8,
+    /// Borrowers whose words are at the start of `cells`.
+    pub worded: u8,
 }
+
+const _: () = assert!(size_of::<Transaction>() == 48);
 
 impl Transaction {
     pub const FREE: Self = Self {
-        handle: 0,
         tag: 0,
-        ranges: Chain::EMPTY,
+        generation: 0,
+        cells: Chain::EMPTY,
         borrowers: Chain::EMPTY,
         pages: 0,
         pages_promised: 0,
         ranges_promised: 0,
-        received: 0,
-        attributes: 0,
+        base: 0,
         sender: EndpointId::HYPERVISOR,
-        kind: Kind::Share,
-        state: State::Sending,
-        terms: Terms { write: false, execute: false, secure: false },
-        wide: false,
-        zeroed: false,
-        zero_after: false,
         transfer: Transfer::NONE,
+        previous: Link::NONE,
+        next: Link::NONE,
+        attributes: 0,
+        kind: Kind::Share,
+        state: State::Free,
+        traits: Traits(0),
+        retrieved: 0,
+        worded: 0,
     };
 
     /// How the lender holds the pages meanwhile.
     pub fn lender_state(&self) -> PageState {
         if self.kind == Kind::Share { PageState::Shared } else { PageState::Lent }
+    }
+
+    /// Cells before the ranges.
+    pub fn word_cells(&self) -> usize {
+        usize::from(self.worded) * WORD_CELLS
+    }
+
+    /// Ranges so far.
+    pub fn ranges(&self) -> usize {
+        self.cells.len() - self.word_cells()
+    }
+
+    pub fn set_terms(&mut self, terms: Terms) {
+        self.traits.set(Traits::WRITE, terms.write);
+        self.traits.set(Traits::EXECUTE, terms.execute);
+        self.traits.set(Traits::SECURE, terms.secure);
     }
 }
 
@@ -173,6 +232,8 @@ impl Transaction {
 #[derive(Clone, Copy)]
 pub(super) struct Borrower {
     pub id: EndpointId,
+    pub transfer: Transfer,
+    /// Its index; [`Borrower::VIRTUAL_MACHINE`] for one of the normal world, which has no tables here.
     pub partition: u8,
     /// Permissions that the lender gave it, as in its access descriptor.
     pub permissions: u8,
@@ -181,40 +242,68 @@ pub(super) struct Borrower {
     pub read_only: bool,
     /// It asked for zeroes when it gives the memory up.
     pub zero_after: bool,
-    pub implementation_defined: [u8; 16],
-    pub transfer: Transfer,
+    /// Which of the transaction's words are its implementation-defined ones, plus one; zero when they are zeroes.
+    pub words: u8,
 }
 
 impl Borrower {
     pub const BLANK: Self = Self {
         id: EndpointId::HYPERVISOR,
+        transfer: Transfer::NONE,
         partition: 0,
         permissions: 0,
         retrieved: false,
         read_only: false,
         zero_after: false,
-        implementation_defined: [0; 16],
-        transfer: Transfer::NONE,
+        words: 0,
     };
+    /// `partition` of a virtual machine.
+    pub const VIRTUAL_MACHINE: u8 = u8::MAX;
+
+    /// Whose tables it is in.
+    pub fn owner(&self) -> Owner {
+        if self.partition == Self::VIRTUAL_MACHINE { Owner::NormalWorld } else { Owner::Partition(self.partition) }
+    }
 }
 
-/// A range in 6 bytes: page number (so addresses below 2^44) and page count (at most [`super::MAX_PAGES`]).
+/// Bytes of the words that endpoints agree on among themselves.
+pub(super) const WORD_BYTES: usize = 16;
+/// Cells that keep them.
+pub(super) const WORD_CELLS: usize = WORD_BYTES.div_ceil(CELL_BYTES);
+const CELL_BYTES: usize = 6;
+
+/// Six bytes: a range as page number (so addresses below 2^44) and page count, or a piece of words.
 #[derive(Clone, Copy)]
-pub(super) struct Range {
-    pub page: [u16; 2],
-    pub count: u16,
-}
+pub(super) struct Cell([u16; 3]);
 
-impl Range {
-    pub const BLANK: Self = Self { page: [0; 2], count: 0 };
+impl Cell {
+    pub const BLANK: Self = Self([0; 3]);
 
-    pub fn new(run: Run) -> Option<Self> {
+    /// A range; `None` where there is no such memory.
+    pub fn range(run: Run) -> Option<Self> {
         let page = u32::try_from(run.start / PAGE).ok()?;
-        Some(Self { page: [page as u16, (page >> 16) as u16], count: u16::try_from(run.pages).ok()? })
+        Some(Self([page as u16, (page >> 16) as u16, u16::try_from(run.pages).ok()?]))
     }
 
+    /// The range that it is.
     pub fn run(self) -> Run {
-        let page = u64::from(self.page[0]) | u64::from(self.page[1]) << 16;
-        Run { start: page * PAGE, pages: u64::from(self.count) }
+        let [low, high, count] = self.0.map(u64::from);
+        Run { start: (low | high << 16) * PAGE, pages: count }
+    }
+
+    /// The cells of words.
+    pub fn words(bytes: &[u8; WORD_BYTES]) -> impl Iterator<Item = Self> {
+        let half = |n: usize| bytes.get(2 * n..2 * n + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
+        (0..WORD_CELLS).map(move |n| Self([3 * n, 3 * n + 1, 3 * n + 2].map(half)))
+    }
+
+    /// Words from their cells.
+    pub fn join(cells: impl Iterator<Item = Self>) -> [u8; WORD_BYTES] {
+        let mut bytes = [0; WORD_BYTES];
+        let halves = cells.flat_map(|cell| cell.0);
+        for (to, half) in bytes.chunks_exact_mut(2).zip(halves) {
+            to.copy_from_slice(&half.to_le_bytes());
+        }
+        bytes
     }
 }

@@ -197,10 +197,7 @@ fn send(kind: u64, borrower: EndpointId, address: u64, flags: u32) -> [u64; 3] {
     };
     let borrowers = [Borrower { id: borrower, permissions }];
     let ranges = [Range { address, pages: 1 }];
-    let mut description = Description { flags, v1_0: speaks_v1_0(), ..Description::lender(id(), &borrowers, &ranges) };
-    if kind == Kind::Donate {
-        description.attributes = 0;
-    }
+    let description = Description { flags, v1_0: speaks_v1_0(), ..Description::lender(id(), &borrowers, &ranges).by(kind) };
     match memory::send(kind, &MAILBOX, &description, PAGE) {
         Ok(handle) => [1, handle, address],
         Err(status) => [0, status.code(), 0],

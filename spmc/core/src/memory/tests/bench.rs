@@ -222,6 +222,12 @@ impl Descriptor {
         Self { sender, attributes: 0x2f, flags: 0, handle: 0, tag: 0, access_size: 16, access, implementation_defined: 0, ranges: ranges.to_vec() }
     }
 
+    /// The same with the attributes that a call demands: one borrower of lent memory chooses them.
+    pub fn by(self, function: u32) -> Self {
+        let borrower_chooses = matches!(function, function::MEM_LEND_32 | function::MEM_LEND_64) && self.access.len() == 1;
+        if borrower_chooses { Self { attributes: 0, ..self } } else { self }
+    }
+
     /// One that gives all of it away.
     pub fn donation(sender: From, receiver: u16, ranges: &[(u64, u32)]) -> Self {
         Self { attributes: 0, access: vec![(receiver, 0)], ..Self::from(sender, &[], ranges) }

@@ -26,7 +26,7 @@ fn share_to_first() -> Descriptor {
 fn refused(function: u32, status: Status, change: impl FnOnce(&mut Descriptor)) {
     let mut bench = Bench::new();
     let before = bench.world().holdings().clone();
-    let mut descriptor = share_to_first();
+    let mut descriptor = share_to_first().by(function);
     if function == DONATE {
         descriptor = Descriptor::donation(NORMAL_WORLD, id(0), &two_pages());
     }
@@ -52,7 +52,7 @@ fn sharing_keeps_the_lender_s_access_and_lending_and_donating_take_it() {
         let ranges = [(page(partition(0), 2), 2)];
         let descriptor = match function {
             function::MEM_DONATE_64 => Descriptor::donation(partition(0), id(1), &ranges),
-            _ => Descriptor::from(partition(0), &[id(1)], &ranges),
+            _ => Descriptor::from(partition(0), &[id(1)], &ranges).by(function),
         };
         bench.send(partition(0), function, &descriptor).unwrap();
         for n in 0..4 {
@@ -110,7 +110,7 @@ fn receivers_must_exist_and_differ() {
 fn a_partition_gives_nothing_to_itself_or_to_the_normal_world() {
     let mut bench = Bench::new();
     for (receiver, status) in [(id(0), Status::InvalidParameters), (0, Status::Denied), (7, Status::Denied)] {
-        let descriptor = Descriptor::from(partition(0), &[receiver], &[(page(partition(0), 2), 1)]);
+        let descriptor = Descriptor::from(partition(0), &[receiver], &[(page(partition(0), 2), 1)]).by(LEND);
         assert_eq!(bench.send(partition(0), LEND, &descriptor), Err(status));
     }
 }
@@ -157,12 +157,27 @@ fn shared_memory_has_a_type_and_all_memory_is_normal() {
     refused(SHARE, Status::InvalidParameters, |d| d.attributes = 3 << 4);
     refused(SHARE, Status::Denied, |d| d.attributes = 1 << 4);
     refused(SHARE, Status::Denied, |d| d.attributes = 0x27);
-    refused(SHARE, Status::InvalidParameters, |d| d.attributes = 0x0f);
-    let mut bench = Bench::new();
-    bench.send(NORMAL_WORLD, LEND, &Descriptor { attributes: 0, ..share_to_first() }).unwrap();
-    let mut bench = Bench::new();
-    // TF-A-Tests leave the type open and fill in the rest.
-    bench.send(NORMAL_WORLD, LEND, &Descriptor { attributes: 0x0f, ..share_to_first() }).unwrap();
+    for attributes in [1 << 2, 0x0f, 0x2f | 1 << 6, 0x2f | 1 << 8] {
+        refused(SHARE, Status::InvalidParameters, |d| d.attributes = attributes);
+    }
+}
+
+#[test]
+fn one_borrower_of_lent_memory_and_a_new_owner_choose_the_type() {
+    for function in [LEND, DONATE] {
+        for attributes in [0x2f, 1 << 4, 3 << 4, 1 << 6, 1 << 7, 1 << 8] {
+            refused(function, Status::InvalidParameters, |d| d.attributes = attributes);
+        }
+        // While the type is not specified, the rest means nothing.
+        for attributes in [0, 0x0f, 0x0e] {
+            let mut bench = Bench::new();
+            let lent = match function {
+                DONATE => Descriptor::donation(NORMAL_WORLD, id(0), &two_pages()),
+                _ => share_to_first(),
+            };
+            bench.send(NORMAL_WORLD, function, &Descriptor { attributes, ..lent }).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -170,7 +185,7 @@ fn permissions_must_fit_the_kind() {
     for permissions in [0, 3, 2 | 1 << 2, 2 | 2 << 2, 2 | 3 << 2, 2 | 1 << 4] {
         refused(SHARE, Status::InvalidParameters, |d| d.access[0].1 = permissions);
     }
-    for permissions in [0, 3, 2 | 2 << 2] {
+    for permissions in [0, 3, 2 | 1 << 2, 2 | 2 << 2] {
         refused(LEND, Status::InvalidParameters, |d| d.access[0].1 = permissions);
     }
     for permissions in [1, 2, 1 << 2, 2 << 2] {
@@ -231,7 +246,7 @@ fn device_memory_is_denied() {
 fn memory_that_is_lent_or_shared_is_denied_until_it_is_reclaimed() {
     for first in [SHARE, LEND] {
         let mut bench = Bench::new();
-        let handle = bench.send(NORMAL_WORLD, first, &share_to_first()).unwrap();
+        let handle = bench.send(NORMAL_WORLD, first, &share_to_first().by(first)).unwrap();
         assert_eq!(bench.send(NORMAL_WORLD, SHARE, &share_to_first()), Err(Status::Denied));
         assert_eq!(bench.send(NORMAL_WORLD, DONATE, &Descriptor::donation(NORMAL_WORLD, id(0), &two_pages())), Err(Status::Denied));
         bench.reclaim(NORMAL_WORLD, handle, 0).unwrap();
@@ -348,7 +363,7 @@ fn a_descriptor_may_come_in_fragments() {
 #[test]
 fn memory_stays_the_lender_s_until_the_last_fragment() {
     let mut bench = Bench::new();
-    let bytes = share_to_first().bytes(Version::V1_2);
+    let bytes = share_to_first().by(LEND).bytes(Version::V1_2);
     bench.write_tx(NORMAL_WORLD, &bytes[..80]);
     let reply = bench.call(NORMAL_WORLD, &[u64::from(LEND), bytes.len() as u64, 80]);
     assert_eq!((reply.function(), reply.w(3), reply.w(4)), (function::MEM_FRAG_RX, 80, 0));
@@ -434,11 +449,11 @@ fn a_transaction_that_needs_more_than_there_is_leaves_nothing_behind() {
         let before = bench.world().holdings().clone();
         for changes in 0..3 {
             bench.world().changes_left = Some(changes);
-            assert_eq!(bench.send(NORMAL_WORLD, function, &Descriptor::from(NORMAL_WORLD, &[id(0)], &ranges)), Err(Status::NoMemory));
+            assert_eq!(bench.send(NORMAL_WORLD, function, &Descriptor::from(NORMAL_WORLD, &[id(0)], &ranges).by(function)), Err(Status::NoMemory));
             assert_eq!(*bench.world().holdings(), before);
         }
         bench.world().changes_left = Some(3);
-        bench.send(NORMAL_WORLD, function, &Descriptor::from(NORMAL_WORLD, &[id(0)], &ranges)).unwrap();
+        bench.send(NORMAL_WORLD, function, &Descriptor::from(NORMAL_WORLD, &[id(0)], &ranges).by(function)).unwrap();
     }
 }
 
@@ -448,7 +463,7 @@ fn zeroes_replace_what_the_lender_wrote() {
     for n in 2..5 {
         bench.fill(page(NORMAL_WORLD, n), false, 0xa5);
     }
-    bench.send(NORMAL_WORLD, LEND, &Descriptor { flags: 1, ..share_to_first() }).unwrap();
+    bench.send(NORMAL_WORLD, LEND, &Descriptor { flags: 1, ..share_to_first().by(LEND) }).unwrap();
     assert!(bench.holds(page(NORMAL_WORLD, 2), false, 0) && bench.holds(page(NORMAL_WORLD, 3), false, 0));
     assert!(bench.holds(page(NORMAL_WORLD, 4), false, 0xa5));
 }
@@ -457,7 +472,7 @@ fn zeroes_replace_what_the_lender_wrote() {
 fn memory_that_cannot_be_zeroed_stays_the_lender_s() {
     let mut bench = Bench::new();
     bench.world().remove_memory(page(NORMAL_WORLD, 3), false);
-    assert_eq!(bench.send(NORMAL_WORLD, LEND, &Descriptor { flags: 1, ..share_to_first() }), Err(Status::Aborted));
+    assert_eq!(bench.send(NORMAL_WORLD, LEND, &Descriptor { flags: 1, ..share_to_first().by(LEND) }), Err(Status::Aborted));
     assert_eq!(bench.state(NORMAL_WORLD, page(NORMAL_WORLD, 2)), Some(PageState::Owned));
 }
 
@@ -467,29 +482,82 @@ fn a_greedy_lender_starves_only_itself() {
     let one = |n| Descriptor::from(partition(0), &[id(1)], &[(page(partition(0), n), 1)]);
     let all = Permissions { read: true, write: true, execute: true };
     bench.world().give(Owner::Partition(0), page(partition(0), 0), 40, all, true);
-    let handles: Vec<_> = (2..18).map(|n| bench.send(partition(0), SHARE, &one(n)).unwrap()).collect();
-    assert_eq!(bench.send(partition(0), SHARE, &one(18)), Err(Status::NoMemory));
+    let handles: Vec<_> = (2..34).map(|n| bench.send(partition(0), SHARE, &one(n)).unwrap()).collect();
+    assert_eq!(bench.send(partition(0), SHARE, &one(34)), Err(Status::NoMemory));
     bench.send(partition(1), SHARE, &Descriptor::from(partition(1), &[id(0)], &[(page(partition(1), 2), 1)])).unwrap();
     bench.send(NORMAL_WORLD, SHARE, &share_to_first()).unwrap();
     bench.reclaim(partition(0), handles[7], 0).unwrap();
-    bench.send(partition(0), SHARE, &one(18)).unwrap();
+    bench.send(partition(0), SHARE, &one(34)).unwrap();
+}
+
+#[test]
+fn a_thousand_and_twenty_four_transactions_live_at_a_time() {
+    let mut bench = Bench::new();
+    let ranges = scattered(&bench, 1025);
+    let of = |n: usize| Descriptor { tag: n as u64, ..Descriptor::from(NORMAL_WORLD, &[id(n as u8 % 3)], &ranges[n..=n]) };
+    let mut handles: Vec<_> = (0..1024).map(|n| bench.send(NORMAL_WORLD, SHARE, &of(n)).unwrap()).collect();
+    assert_eq!(handles.iter().collect::<BTreeSet<_>>().len(), 1024);
+    assert_eq!(bench.send(NORMAL_WORLD, SHARE, &of(1024)), Err(Status::NoMemory));
+    // The normal world starves only itself.
+    bench.send(partition(0), SHARE, &Descriptor::from(partition(0), &[id(1)], &[(page(partition(0), 2), 1)])).unwrap();
+    for (n, handle) in handles.iter().enumerate() {
+        bench.retrieve(partition(n as u8 % 3), &of(n).request(*handle)).unwrap();
+    }
+    // Any of them may end, and its place serves the next.
+    for n in [1023, 0, 512] {
+        bench.relinquish(partition(n as u8 % 3), handles[n], 0).unwrap();
+        bench.reclaim(NORMAL_WORLD, handles[n], 0).unwrap();
+        let again = bench.send(NORMAL_WORLD, SHARE, &of(1024)).unwrap();
+        assert!(!handles.contains(&again));
+        bench.reclaim(NORMAL_WORLD, again, 0).unwrap();
+        handles[n] = bench.send(NORMAL_WORLD, SHARE, &of(n)).unwrap();
+        bench.retrieve(partition(n as u8 % 3), &of(n).request(handles[n])).unwrap();
+    }
+    for (n, handle) in handles.iter().enumerate() {
+        bench.relinquish(partition(n as u8 % 3), *handle, 0).unwrap();
+        bench.reclaim(NORMAL_WORLD, *handle, 0).unwrap();
+    }
+    assert!(ranges.iter().all(|r| bench.state(NORMAL_WORLD, r.0) == Some(PageState::Owned)));
 }
 
 #[test]
 fn ranges_and_borrowers_are_limited_for_each_lender() {
     let mut bench = Bench::new();
-    let ranges = scattered(&bench, 2600);
+    let ranges = scattered(&bench, 5121);
     let of = |ranges: &[(u64, u32)]| Descriptor::from(NORMAL_WORLD, &[id(0)], ranges);
-    let handle = bench.send(NORMAL_WORLD, SHARE, &of(&ranges[..2500])).unwrap();
-    assert_eq!(bench.send(NORMAL_WORLD, SHARE, &of(&ranges[2500..2561])), Err(Status::NoMemory));
-    bench.send(NORMAL_WORLD, SHARE, &of(&ranges[2500..2560])).unwrap();
-    assert_eq!(bench.send(NORMAL_WORLD, SHARE, &of(&ranges[2560..2561])), Err(Status::NoMemory));
+    let handle = bench.send(NORMAL_WORLD, SHARE, &of(&ranges[..4096])).unwrap();
+    assert_eq!(bench.send(NORMAL_WORLD, SHARE, &of(&ranges[4096..])), Err(Status::NoMemory));
+    bench.send(NORMAL_WORLD, SHARE, &of(&ranges[4096..5120])).unwrap();
+    assert_eq!(bench.send(NORMAL_WORLD, SHARE, &of(&ranges[5120..])), Err(Status::NoMemory));
     bench.reclaim(NORMAL_WORLD, handle, 0).unwrap();
-    for n in 0..63 {
-        bench.send(NORMAL_WORLD, SHARE, &Descriptor::from(NORMAL_WORLD, &[id(0), id(1), id(2)], &ranges[n..=n])).unwrap();
+    let all = |n: usize| Descriptor::from(NORMAL_WORLD, &[id(0), id(1), id(2)], &ranges[n..=n]);
+    // One borrower has the 1,024 ranges; 1,151 are left.
+    for n in 0..383 {
+        bench.send(NORMAL_WORLD, SHARE, &all(n)).unwrap();
     }
-    let three = Descriptor::from(NORMAL_WORLD, &[id(0), id(1), id(2)], &ranges[63..64]);
-    assert_eq!(bench.send(NORMAL_WORLD, SHARE, &three), Err(Status::NoMemory), "192 borrowers");
+    assert_eq!(bench.send(NORMAL_WORLD, SHARE, &all(383)), Err(Status::NoMemory), "1,152 borrowers");
+}
+
+#[test]
+fn borrowers_words_count_as_ranges_do() {
+    let mut bench = Bench::new();
+    let all = Permissions { read: true, write: true, execute: true };
+    bench.world().give(Owner::Partition(0), page(partition(0), 0), 40, all, true);
+    let one = |n| {
+        let plain = Descriptor::from(partition(0), &[id(1), id(2)], &[(page(partition(0), n), 1)]);
+        Descriptor { access_size: 32, implementation_defined: n as u8, ..plain }
+    };
+    // Seven cells each, of 96.
+    let handles: Vec<_> = (2..15).map(|n| bench.send(partition(0), SHARE, &one(n)).unwrap()).collect();
+    assert_eq!(bench.send(partition(0), SHARE, &one(15)), Err(Status::NoMemory));
+    for (n, handle) in (2..15).zip(handles) {
+        assert_eq!(bench.retrieve(partition(2), &one(n + 1).request(handle)), Err(Status::InvalidParameters), "other words");
+        let answer = bench.retrieve(partition(2), &one(n).request(handle)).unwrap();
+        assert_eq!(answer[48 + 8..48 + 24], [n as u8; 16]);
+        bench.relinquish(partition(2), handle, 0).unwrap();
+        bench.reclaim(partition(0), handle, 0).unwrap();
+    }
+    bench.send(partition(0), SHARE, &one(15)).unwrap();
 }
 
 #[test]
@@ -514,7 +582,7 @@ fn unfinished_transactions_make_room() {
 #[test]
 fn only_the_lender_reclaims_and_only_once() {
     let mut bench = Bench::new();
-    let handle = bench.send(NORMAL_WORLD, LEND, &share_to_first()).unwrap();
+    let handle = bench.send(NORMAL_WORLD, LEND, &share_to_first().by(LEND)).unwrap();
     assert_eq!(bench.reclaim(partition(0), handle, 0), Err(Status::InvalidParameters));
     assert_eq!(bench.reclaim(NORMAL_WORLD, handle + 1, 0), Err(Status::InvalidParameters));
     assert_eq!(bench.reclaim(NORMAL_WORLD, handle | 1 << 63, 0), Err(Status::InvalidParameters));
@@ -529,7 +597,7 @@ fn only_the_lender_reclaims_and_only_once() {
 fn reclaim_zeroes_on_request() {
     let mut bench = Bench::new();
     bench.fill(page(NORMAL_WORLD, 3), false, 0xa5);
-    let handle = bench.send(NORMAL_WORLD, LEND, &share_to_first()).unwrap();
+    let handle = bench.send(NORMAL_WORLD, LEND, &share_to_first().by(LEND)).unwrap();
     bench.reclaim(NORMAL_WORLD, handle, 1).unwrap();
     assert!(bench.holds(page(NORMAL_WORLD, 3), false, 0));
 }
@@ -540,7 +608,7 @@ fn reclaim_restores_each_page_s_permissions() {
     let read_only = Permissions { read: true, write: false, execute: false };
     bench.world().change(Owner::NormalWorld, page(NORMAL_WORLD, 3), |h| h.permissions = read_only);
     let before = bench.world().holdings().clone();
-    let descriptor = Descriptor { access: vec![(id(0), 1)], ranges: vec![(page(NORMAL_WORLD, 2), 3)], ..share_to_first() };
+    let descriptor = Descriptor { access: vec![(id(0), 1)], ranges: vec![(page(NORMAL_WORLD, 2), 3)], ..share_to_first().by(LEND) };
     let handle = bench.send(NORMAL_WORLD, LEND, &descriptor).unwrap();
     bench.retrieve(partition(0), &descriptor.request(handle)).unwrap();
     bench.relinquish(partition(0), handle, 0).unwrap();

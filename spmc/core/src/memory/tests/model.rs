@@ -139,15 +139,15 @@ impl Model {
             && !receivers.contains(&sender)
             && !receivers.iter().any(|r| self.failed.contains(r))
             && !self.failed.contains(&sender)
-            && self.transactions.iter().filter(|t| t.alive && t.sender == sender && t.kind != Kind::Donate).count() < 16;
-        let sent = match kind {
-            Kind::Donate => Descriptor::donation(caller(sender), ids[0], &ranges),
-            _ => Descriptor::from(caller(sender), &ids, &ranges),
-        };
+            && self.transactions.iter().filter(|t| t.alive && t.sender == sender && t.kind != Kind::Donate).count() < 32;
         let call = match kind {
             Kind::Share => function::MEM_SHARE_32,
             Kind::Lend => function::MEM_LEND_32,
             Kind::Donate => function::MEM_DONATE_32,
+        };
+        let sent = match kind {
+            Kind::Donate => Descriptor::donation(caller(sender), ids[0], &ranges),
+            _ => Descriptor::from(caller(sender), &ids, &ranges).by(call),
         };
         let bytes = sent.bytes(Version::V1_2);
         let first = bytes.len() - (step.later * 16).min(16 * (ranges.len() - 1));

@@ -52,7 +52,7 @@ fn lenders_get_back_what_a_failed_partition_borrowed() -> Outcome {
     MAILBOX.map().map_err(|s| text("map", s))?;
     let borrowers = [Borrower { id: VICTIM_EL0.id, permissions: READ_WRITE }];
     let ranges = [Range { address: PAGE_A.address(), pages: 1 }];
-    let sent = memory::send(Kind::Lend, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges), PAGE);
+    let sent = memory::send(Kind::Lend, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges).by(Kind::Lend), PAGE);
     let _ = MAILBOX.unmap();
     let handle = sent.map_err(|s| text("lend", s))?;
     let got = ask(&VICTIM_EL0, Command::Retrieve, &[handle, 0, 0, u64::from(READ_WRITE)])?;

@@ -33,7 +33,8 @@ static MAILBOX: Mailbox = Mailbox::new();
 static PAGE_A: Pages<1> = Pages::new();
 static PAGE_B: Pages<1> = Pages::new();
 /// Every other page of these is a range of its own: more ranges than one fragment holds.
-static MANY: Pages<600> = Pages::new();
+static MANY: Pages<MANY_PAGES> = Pages::new();
+const MANY_PAGES: usize = 1100;
 const TAG: u64 = 0x7a67;
 
 fn failed(what: &str, status: Status) -> Line {
@@ -55,11 +56,7 @@ fn borrower(probe: &Probe, permissions: u8) -> Borrower {
 /// Gives ranges to one partition.
 pub fn give(kind: Kind, probe: &Probe, ranges: &[Range], fragment: usize) -> Result<u64, Status> {
     let borrowers = [borrower(probe, if kind == Kind::Donate { 0 } else { READ_WRITE })];
-    let mut description = Description::lender(SELF, &borrowers, ranges);
-    description.tag = TAG;
-    if kind == Kind::Donate {
-        description.attributes = 0;
-    }
+    let description = Description { tag: TAG, ..Description::lender(SELF, &borrowers, ranges).by(kind) };
     memory::send(kind, &MAILBOX, &description, fragment)
 }
 
@@ -140,7 +137,7 @@ fn memory_is_zeroed_where_that_is_asked_for() -> Outcome {
         let borrowers = [borrower(&PROBE_EL1, READ_WRITE)];
         let ranges = one(&PAGE_A);
         PAGE_A.write(0, &[0xff; 16]);
-        let description = Description { flags: memory::ZERO, ..Description::lender(SELF, &borrowers, &ranges) };
+        let description = Description { flags: memory::ZERO, ..Description::lender(SELF, &borrowers, &ranges).by(Kind::Lend) };
         let handle = memory::send(Kind::Lend, &MAILBOX, &description, PAGE).map_err(|s| failed("MEM_LEND", s))?;
         let [address, ..] = retrieve_from(&PROBE_EL1, handle, SELF, 0)?;
         let read = ask(&PROBE_EL1, Command::Read, &[address])?;
@@ -359,17 +356,16 @@ fn partitions_share_with_each_other() -> Outcome {
 }
 
 /// Transactions that the normal world may have at least.
-const AT_LEAST: usize = 32;
+const AT_LEAST: usize = 1024;
 
 fn greedy_lender_starves_only_itself() -> Outcome {
     with_buffers(|| {
-        let mut handles = [0; 300];
-        let mut count = 0;
-        let mut refusal = None;
-        while count < handles.len() {
-            let ranges = [Range { address: MANY.address() + (2 * count * PAGE) as u64, pages: 1 }];
+        let (mut count, mut refusal) = (0, None);
+        while count < MANY_PAGES {
+            let ranges = [Range { address: MANY.address() + (count * PAGE) as u64, pages: 1 }];
             match give(Kind::Share, &PROBE_EL1, &ranges, PAGE) {
-                Ok(handle) => handles[count] = handle,
+                // The lender keeps its access, and each page the handle of its share.
+                Ok(handle) => MANY.write(count * PAGE, &handle.to_le_bytes()),
                 Err(status) => {
                     refusal = Some(status);
                     break;
@@ -378,8 +374,8 @@ fn greedy_lender_starves_only_itself() -> Outcome {
             count += 1;
         }
         let others = partitions_share_with_each_other_once();
-        for handle in &handles[..count] {
-            memory::reclaim(*handle, 0).map_err(|s| failed("RECLAIM", s))?;
+        for n in 0..count {
+            memory::reclaim(MANY.word(n * PAGE), 0).map_err(|s| failed("RECLAIM", s))?;
         }
         others?;
         ensure!(refusal.is_none_or(|status| status == Status::NoMemory), "after {count}: {refusal:?}");
