@@ -35,6 +35,10 @@ pub enum Cmd {
     Run(RunOptions),
     /// Host tests, then boots on QEMU; closes with 'N passed, N failed'.
     Test(TestOptions),
+    /// Check an SPMC against the FF-A specification, call by call: from the normal world and from partitions at S-EL1 and S-EL0.
+    ///
+    /// Takes Bulkhead unless told otherwise. Prints each check as it ends, then passed, failed and skipped checks by group.
+    Conformance(ConformanceOptions),
     /// Count the instructions that each operation executes, by who executes them, on the SPMC as shipped.
     Bench(BenchOptions),
     /// Build everything (or only the named components) and print the SPMC's size against its limits.
@@ -76,6 +80,28 @@ pub struct TestOptions {
     pub target: bool,
     /// Only host tests whose name contains this text, and boots whose name does.
     pub filter: Option<String>,
+}
+
+/// What `conformance` checks, and of which SPMC.
+#[derive(Debug, Default, Args)]
+pub struct ConformanceOptions {
+    /// Only checks with this text in `group.name instance version`, or those of the boot with this name.
+    pub filter: Option<String>,
+    /// List the checks and what each expects, without booting.
+    #[arg(long)]
+    pub list: bool,
+    /// Write the results to this file, one object for each check.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the results to this file as JUnit's XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Check this SPMC: a flat image that TF-A loads and enters at 0xe100000.
+    #[arg(long, value_name = "FILE")]
+    pub bl32: Option<PathBuf>,
+    /// The SPMC's manifest (DTS or DTB), for the partitions of manifests/tests/spmc.dts.
+    #[arg(long, value_name = "FILE")]
+    pub spmc_manifest: Option<PathBuf>,
 }
 
 /// What `bench` reports.

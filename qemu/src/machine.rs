@@ -1,7 +1,7 @@
 //! QEMU's virt machine with both worlds: how it is started for a person at a terminal, and how tests drive it.
 //!
 //! ```text
-//! let mut run = Machine { fw_cfg: vec![("opt/bulkhead/steps".into(), "discovery".into())], ..Machine::new(&assembled) }.start()?;
+//! let mut run = Machine { fw_cfg: vec![("opt/x".into(), "y".into())], ..Machine::new(&assembled) }.start()?;
 //! run.expect(Port::Secure, &Regex::new("OP-TEE .*ready")?, Duration::from_secs(60))?;   // waits for a line
 //! run.send(Port::Normal, "poweroff\n")?;                                                // types on a console
 //! let end = run.watch(&Limits::default(), &mut |step| println!("{}", step.show()))?;    // collects STEP lines to the end
@@ -37,6 +37,8 @@ use crate::system::Assembled;
 pub const MEMORY: u32 = 2048;
 /// Cores unless told otherwise.
 pub const CPUS: u32 = 4;
+/// How long a machine that has nothing more to tell may take to power itself off.
+const GRACE: Duration = Duration::from_secs(5);
 /// Lines of a console in an error.
 const TAIL: usize = 25;
 /// For QEMU's answer to a command.
@@ -393,6 +395,35 @@ impl Run {
                 on_step(step);
             }
             handed = self.steps.len();
+            if !alive {
+                return self.end();
+            }
+            if self.started.elapsed() >= limits.total {
+                return Ok(End::TooLong(limits.total));
+            }
+            if self.last_word.elapsed() >= limits.silence {
+                return Ok(End::Silent(limits.silence));
+            }
+        }
+    }
+
+    /// Hands out the lines of the normal world's console as they come, until `on_line` says that there is no need for more (then
+    /// the machine may power itself off, and is ended if it does not), or the machine ends.
+    ///
+    /// # Errors
+    /// When interrupted.
+    pub fn follow(&mut self, limits: &Limits, on_line: &mut dyn FnMut(&str) -> bool) -> Result<End> {
+        loop {
+            let deadline = (self.last_word + limits.silence).min(self.started + limits.total);
+            let mut enough = false;
+            let alive = self.hear(deadline, &mut |port, _, lines| {
+                // What comes after the last line that matters does not.
+                enough = enough || port == Port::Normal && lines.iter().any(|line| !on_line(line));
+            })?;
+            if enough {
+                let soon = Limits { silence: GRACE, total: self.started.elapsed() + GRACE };
+                return self.watch(&soon, &mut |_| ());
+            }
             if !alive {
                 return self.end();
             }

@@ -6,6 +6,7 @@ mod build;
 mod cache;
 mod chain;
 mod cli;
+mod conformance;
 mod console;
 mod demonstration;
 mod doctor;
@@ -74,6 +75,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 doctor::ensure(&project, &progress, false)?;
             }
             if !tests::run(&project, &progress, &options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Cmd::Conformance(options) => {
+            doctor::ensure(&project, &progress, false)?;
+            if !conformance::command(&project, &progress, &options)? {
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -16,7 +16,7 @@ pub const STMM: &str = include_str!("../../stmm.dts");
 /// Compiles `source` with dtc.
 pub fn dtb(source: &str) -> Vec<u8> {
     let mut dtc = Command::new("dtc")
-        .args(["-q", "-q", "-I", "dts", "-O", "dtb"])
+        .args(["-q", "-q", "-I", "dts", "-O", "dtb", "-i", concat!(env!("CARGO_MANIFEST_DIR"), "/tests")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

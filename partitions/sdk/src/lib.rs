@@ -20,7 +20,7 @@ mod program;
 pub use attempt::{execute, read, write};
 pub use bulkhead_ffa as ffa;
 pub use call::{call, call_by_hvc, call_by_smc, call_by_svc, secondary_entry};
-pub use console::{Line, print};
+pub use console::{Cut, Line, print};
 pub use mmu::allow_execution_everywhere;
 pub use pages::{Mailbox, PAGE, Pages};
 pub use program::Program;

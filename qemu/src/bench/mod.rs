@@ -20,7 +20,7 @@ use crate::console::Port;
 use crate::machine::{End, Limits};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::tests::payload;
+use crate::conformance::run as suite;
 use figures::Figures;
 
 /// Builds, boots, counts, and reports what `options` ask for.
@@ -29,7 +29,7 @@ use figures::Figures;
 /// When something cannot be built, the boot fails, an operation fails in it, or a file cannot be read or written.
 pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Result<()> {
     let earlier = options.compare.as_deref().map(figures::read).transpose()?;
-    let (mut machine, spmc, partitions) = payload::bench(project, progress)?;
+    let (mut machine, spmc, partitions) = suite::bench(project, progress)?;
     let counts = machine.dir.join("counts.txt");
     let object = plugin::compile(project, &machine.dir)?;
     machine.extra = ["-icount", "shift=0", "-plugin"].map(Into::into).to_vec();

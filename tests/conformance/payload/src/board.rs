@@ -7,7 +7,6 @@ use bulkhead_sdk::ffa::Regs;
 const CPU_ON: u64 = 0xC400_0003;
 const CPU_OFF: u64 = 0x8400_0002;
 const SYSTEM_OFF: u64 = 0x8400_0008;
-const SYSTEM_RESET: u64 = 0x8400_0009;
 
 /// CPTR_EL2 without E2H: RES1 bits, nothing trapped.
 const NOTHING_TRAPPED: u64 = 0x22ff;
@@ -72,12 +71,5 @@ pub fn cpu_off() {
 pub fn power_off() -> ! {
     loop {
         let _ = call_by_smc(Regs::new(&[SYSTEM_OFF]));
-    }
-}
-
-/// PSCI SYSTEM_RESET: the machine boots again, its RAM keeps its content.
-pub fn reset() -> ! {
-    loop {
-        let _ = call_by_smc(Regs::new(&[SYSTEM_RESET]));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::board;
 use bulkhead_sdk::secondary_entry;
-use bulkhead_testkit::spin::{ticks, ticks_per_millisecond};
+use conformance_testkit::spin::{ticks, ticks_per_millisecond};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Cores at the most.

@@ -1,23 +1,35 @@
 //! QEMU's fw_cfg: the host chooses what this boot checks.
 #![expect(unsafe_code, reason = "device registers")]
 
+use core::fmt::Write as _;
+
 const DATA: usize = 0x0902_0000;
 const SELECTOR: usize = 0x0902_0008;
 const DIRECTORY: u16 = 0x0019;
-/// Bytes of an item that are looked at.
-pub const MAX: usize = 256;
 
-/// Content of an item; empty where there is none.
-#[derive(Clone, Copy)]
+/// A word of an item.
+pub type Word = bulkhead_sdk::Cut<24>;
+
+/// An item that is being read; one at a time, because the device has one selector.
 pub struct Item {
-    bytes: [u8; MAX],
-    length: usize,
+    left: usize,
 }
 
 impl Item {
-    /// The words of the item.
-    pub fn words(&self) -> impl Iterator<Item = &str> {
-        core::str::from_utf8(&self.bytes[..self.length]).unwrap_or("").split_ascii_whitespace()
+    /// The next word.
+    pub fn word(&mut self) -> Option<Word> {
+        let mut word = Word::default();
+        while self.left > 0 {
+            self.left -= 1;
+            let [byte] = next();
+            if !byte.is_ascii_whitespace() {
+                // What does not fit is cut off, and is then no word that anybody knows.
+                let _ = word.write_char(char::from(byte));
+            } else if !word.as_str().is_empty() {
+                break;
+            }
+        }
+        (!word.as_str().is_empty()).then_some(word)
     }
 }
 
@@ -31,9 +43,8 @@ fn next<const N: usize>() -> [u8; N] {
     core::array::from_fn(|_| unsafe { (DATA as *const u8).read_volatile() })
 }
 
-/// The item with this name.
-pub fn item(name: &[u8]) -> Item {
-    let mut found = Item { bytes: [0; MAX], length: 0 };
+/// The item with this name, if there is one.
+pub fn item(name: &[u8]) -> Option<Item> {
     select(DIRECTORY);
     let count = u32::from_be_bytes(next());
     for _ in 0..count {
@@ -43,12 +54,8 @@ pub fn item(name: &[u8]) -> Item {
         let entry: [u8; 56] = next();
         if entry.starts_with(name) && entry[name.len()] == 0 {
             select(key);
-            found.length = size.min(MAX);
-            for byte in &mut found.bytes[..found.length] {
-                [*byte] = next();
-            }
-            return found;
+            return Some(Item { left: size });
         }
     }
-    found
+    None
 }

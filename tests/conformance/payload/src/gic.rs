@@ -1,7 +1,7 @@
 //! The normal world's half of the GICv3, and the EL2 physical timer whose interrupts preempt partitions.
 #![expect(unsafe_code, reason = "interrupt controller and timer registers")]
 
-use bulkhead_testkit::spin::ticks_per_millisecond;
+use conformance_testkit::spin::ticks_per_millisecond;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const GICD: usize = 0x0800_0000;

@@ -1,22 +1,24 @@
-//! The normal world of the target tests: BL33 at NS-EL2. It runs the checks of [`checks`] one after another and prints
-//! `STEP <group>.<name> PASS|FAIL <detail>` for each on the normal world's UART, then `DONE`, and turns the machine off.
-//!
-//! The host chooses groups by the fw_cfg item `opt/bulkhead/steps` (words). What must appear on
-//! the secure console is announced as `EXPECT <piece> | <piece>`: the host looks for a line there with all the pieces.
+//! The normal world of the conformance suite: BL33 at NS-EL2. It runs the checks that the host names in the fw_cfg item
+//! `opt/conformance/run`, reports each on the normal world's UART, and turns the machine off. tests/conformance/README.md has the
+//! protocol.
 #![no_std]
 #![no_main]
 
+mod bench;
 mod board;
+mod catalogue;
 mod check;
 mod checks;
 mod console;
 mod cores;
 mod fw_cfg;
 mod gic;
+mod instance;
 mod probes;
 
 use bulkhead_sdk::{Line, Program, message};
 use core::panic::PanicInfo;
+use instance::Instance;
 
 struct Payload;
 
@@ -25,11 +27,18 @@ impl Program for Payload {
         board::enable_vectors();
         gic::start_distributor();
         gic::start_core(0);
-        let chosen = fw_cfg::item(b"opt/bulkhead/steps");
-        // The groups `discovery` and `speak-...` ask again and judge the answer.
-        let _ = message::negotiate_version(checks::versions::wanted(&chosen));
-        let (passed, failed) = check::run_chosen(&chosen);
-        say!("DONE {passed} passed, {failed} failed");
+        // The host finds the catalogue in the ELF file: it must be there.
+        core::hint::black_box(&catalogue::CONFORMANCE_CATALOGUE);
+        if let Some(item) = fw_cfg::item(b"opt/conformance/speak") {
+            instance::settle_versions(item);
+        }
+        say!("READY");
+        // The checks of discovery ask again and judge the answer.
+        let _ = message::negotiate_version(Instance::Ns.version());
+        match fw_cfg::item(b"opt/conformance/run") {
+            Some(plan) => check::run(plan),
+            None => bench::run(),
+        }
         board::power_off()
     }
 
@@ -44,12 +53,12 @@ impl Program for Payload {
     }
 
     fn exception(esr: u64, pc: u64, address: u64) -> ! {
-        say!("STEP payload.exception FAIL esr {esr:#x}, pc {pc:#x}, address {address:#x}");
+        say!("CRASH exception: esr {esr:#x}, pc {pc:#x}, address {address:#x}");
         board::power_off()
     }
 
     fn panic(info: &PanicInfo<'_>) -> ! {
-        say!("STEP payload.panic FAIL {}", Line::new(format_args!("{info}")));
+        say!("CRASH {}", Line::new(format_args!("{info}")));
         board::power_off()
     }
 }

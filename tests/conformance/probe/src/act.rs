@@ -7,10 +7,10 @@ use bulkhead_sdk::ffa::{EndpointId, Regs, Status, Uuid, Version, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, Range};
 use bulkhead_sdk::message::{self, Convention, Request, response_payload};
 use bulkhead_sdk::{PAGE, call, call_by_smc};
-use bulkhead_testkit::Command;
-use bulkhead_testkit::registers::{OwnEl0, OwnEl1};
-use bulkhead_testkit::spin::spin;
-use bulkhead_testkit::vectors::{check_simd, fill_simd};
+use conformance_testkit::Command;
+use conformance_testkit::registers::{OwnEl0, OwnEl1};
+use conformance_testkit::spin::spin;
+use conformance_testkit::vectors::{check_simd, fill_simd};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The seed of the last Fill, for each vCPU.
@@ -18,100 +18,137 @@ static SEEDS: [AtomicU64; crate::place::MAX_VCPUS] = [const { AtomicU64::new(0) 
 /// Bytes of [`FILLED`] for each vCPU.
 const FILLED_BYTES: usize = 1024;
 
+/// Words that came by Load, and the results of the last command, for each vCPU.
+static LOADED: [[AtomicU64; WORDS]; crate::place::MAX_VCPUS] = [const { [const { AtomicU64::new(0) }; WORDS] }; crate::place::MAX_VCPUS];
+static RESULTS: [[AtomicU64; WORDS]; crate::place::MAX_VCPUS] = [const { [const { AtomicU64::new(0) }; WORDS] }; crate::place::MAX_VCPUS];
+const WORDS: usize = 18;
+
+fn loaded() -> [u64; WORDS] {
+    LOADED[vcpu()].each_ref().map(|word| word.load(Ordering::Relaxed))
+}
+
+/// The answer with these results, which [`Command::Take`] tells again.
+fn answer(request: &Request, results: &[u64]) -> Regs {
+    for (n, word) in RESULTS[vcpu()].iter().enumerate() {
+        word.store(results.get(n).copied().unwrap_or(0), Ordering::Relaxed);
+    }
+    request.response(results)
+}
+
 /// Serves one request: returns the registers of the call that answers it.
 pub fn act(request: &Request) -> Regs {
     let p = &request.payload;
     let Some(command) = Command::from_word(p[0]) else {
-        return request.response(&[u64::MAX]);
+        return answer(request, &[u64::MAX]);
     };
     match command {
         Command::Echo => {
             let narrow = request.convention == Convention::Direct32;
-            request.response(&p.map(|word| if narrow { u64::from(!(word as u32)) } else { !word }))
+            answer(request, &p.map(|word| if narrow { u64::from(!(word as u32)) } else { !word }))
         }
         Command::Call => {
             let reply = call(Regs::new(&p[1..10]));
-            request.response(&reply.0[..14])
+            answer(request, &reply.0)
         }
         Command::CallBySmc => {
             let reply = if level() == Level::SEl1 { call_by_smc(Regs::new(&p[1..10])) } else { Regs::default() };
-            request.response(&reply.0[..14])
+            answer(request, &reply.0)
         }
         // SAFETY: what the payload asks for; this partition's memory is safe from it as long as the tests pass.
-        Command::Read => request.response(&unsafe { bulkhead_sdk::read(p[1]) }.map_or([0, 0], |value| [1, value])),
+        Command::Read => answer(request, &unsafe { bulkhead_sdk::read(p[1]) }.map_or([0, 0], |value| [1, value])),
         // SAFETY: as above.
-        Command::Write => request.response(&[u64::from(unsafe { bulkhead_sdk::write(p[1], p[2]) }.is_some())]),
+        Command::Write => answer(request, &[u64::from(unsafe { bulkhead_sdk::write(p[1], p[2]) }.is_some())]),
         Command::Execute => {
             if level() == Level::SEl1 {
                 bulkhead_sdk::allow_execution_everywhere();
             }
             // SAFETY: as above.
-            request.response(&[u64::from(unsafe { bulkhead_sdk::execute(p[1]) }.is_some())])
+            answer(request, &[u64::from(unsafe { bulkhead_sdk::execute(p[1]) }.is_some())])
         }
         Command::Fill => {
             fill(p[1]);
-            request.response(&[1])
+            answer(request, &[1])
         }
         Command::Check => {
             let (changed, first) = check();
-            request.response(&[changed, first])
+            answer(request, &[changed, first])
         }
         Command::Yield => {
             for _ in 0..p[1] {
                 let _ = call(Regs::new(&[u64::from(function::YIELD)]));
             }
-            request.response(&[p[1]])
+            answer(request, &[p[1]])
         }
         Command::Spin => {
             fill_simd(p[2]);
             let (turns, wrong) = spin(p[1], p[2], interrupt::exit_is_requested);
-            request.response(&[turns, wrong + check_simd(p[2]) as u64, u64::from(interrupt::exit_is_requested())])
+            answer(request, &[turns, wrong + check_simd(p[2]) as u64, u64::from(interrupt::exit_is_requested())])
         }
-        Command::Nested => request.response(&nested(EndpointId(p[1] as u16), p[2])),
+        Command::Nested => answer(request, &nested(EndpointId(p[1] as u16), p[2])),
         Command::CallBack => {
             let reply = call(message::request(Convention::Direct64, id(), EndpointId(p[1] as u16), Uuid::NIL, &[Command::Echo as u64]));
-            request.response(&[u64::from(reply.function()), u64::from(reply.w(2))])
+            answer(request, &[u64::from(reply.function()), u64::from(reply.w(2))])
         }
-        Command::Retrieve => request.response(&retrieve(p)),
-        Command::Relinquish => request.response(&outcome(memory::relinquish(&MAILBOX, p[1], p[2] as u32, id()))),
+        Command::Retrieve => answer(request, &retrieve(p)),
+        Command::Relinquish => answer(request, &outcome(memory::relinquish(&MAILBOX, p[1], p[2] as u32, id()))),
         Command::RelinquishAndReach => {
             // SAFETY: as above.
             let _ = unsafe { bulkhead_sdk::read(p[2]) };
             let _ = memory::relinquish(&MAILBOX, p[1], 0, id());
             // SAFETY: as above.
             let got = unsafe { if p[3] == 0 { bulkhead_sdk::read(p[2]) } else { bulkhead_sdk::write(p[2], 0xbad).map(|()| 0) } };
-            request.response(&got.map_or([0, 0], |value| [1, value]))
+            answer(request, &got.map_or([0, 0], |value| [1, value]))
         }
-        Command::Send => request.response(&send(p[1], EndpointId(p[2] as u16), p[3], p[4] as u32)),
-        Command::Reclaim => request.response(&outcome(memory::reclaim(p[1], 0))),
+        Command::Send => answer(request, &send(p[1], EndpointId(p[2] as u16), p[3], p[4] as u32)),
+        Command::Reclaim => answer(request, &outcome(memory::reclaim(p[1], 0))),
         Command::Undefined => {
             // SAFETY: ends this partition.
             unsafe { core::arch::asm!("udf #0xdead", options(nomem, nostack)) };
-            request.response(&[0])
+            answer(request, &[0])
         }
         Command::Abort => {
             let _ = call(Regs::new(&[u64::from(function::ABORT_64)]));
-            request.response(&[0])
+            answer(request, &[0])
         }
         Command::Panic => panic!("asked to"),
-        Command::AnswerNonsense => request.response(&answer_nonsense(request)),
+        Command::AnswerNonsense => answer(request, &answer_nonsense(request)),
         Command::Fail => Regs::new(&[u64::from(function::ERROR), 0, p[1] & 0xffff_ffff]),
-        Command::ListenUart => request.response(&[u64::from(level() == Level::SEl1 && interrupt::listen())]),
+        Command::ListenUart => answer(request, &[u64::from(level() == Level::SEl1 && interrupt::listen())]),
         Command::TouchUart => {
             interrupt::touch();
-            request.response(&[1])
+            answer(request, &[1])
         }
-        Command::Interrupts => request.response(&[interrupt::taken()]),
+        Command::Interrupts => answer(request, &[interrupt::taken()]),
         Command::SilenceInterrupts => {
             if level() == Level::SEl1 {
                 interrupt::silence();
             }
+            answer(request, &[1])
+        }
+        Command::Load => {
+            for (word, value) in LOADED[vcpu()].iter().skip(p[1] as usize).zip(&p[2..5]) {
+                word.store(*value, Ordering::Relaxed);
+            }
             request.response(&[1])
         }
-        Command::Permissions => request.response(&crate::permissions::results()),
+        Command::Loaded => {
+            let words = loaded();
+            let mut payload = [0; 14];
+            payload.copy_from_slice(&words[..14]);
+            if payload[0] == Command::Loaded as u64 {
+                return answer(request, &[u64::MAX]);
+            }
+            act(&Request { payload, ..*request })
+        }
+        Command::CallLoaded => answer(request, &call(Regs(loaded())).0),
+        Command::Take => {
+            let results = RESULTS[vcpu()].each_ref().map(|word| word.load(Ordering::Relaxed));
+            request.response(results.get(p[1] as usize..).unwrap_or(&[]))
+        }
+        Command::Permissions => answer(request, &crate::permissions::results()),
         Command::Places => {
             let first_code = act as *const () as u64;
-            request.response(&[MAILBOX.rx.address(), MAILBOX.tx.address(), OWN_PAGE.address(), first_code, vcpu() as u64])
+            answer(request, &[MAILBOX.rx.address(), MAILBOX.tx.address(), OWN_PAGE.address(), first_code, vcpu() as u64])
         }
     }
 }

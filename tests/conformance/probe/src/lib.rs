@@ -1,6 +1,6 @@
-//! A partition that does what the payload asks for, at S-EL1 and at S-EL0: see [`bulkhead_testkit::Command`].
+//! A partition that does what the payload asks for, at S-EL1 and at S-EL0: see [`conformance_testkit::Command`].
 //!
-//! Its manifest may carry `bulkhead,probe-init`, a word that makes its initialisation go wrong in one way ([`start`]).
+//! Its manifest may carry `conformance,init`, a word that makes its initialisation go wrong in one way ([`start`]).
 #![no_std]
 
 mod act;

@@ -8,9 +8,9 @@ use bulkhead_sdk::message::{self, Request};
 use bulkhead_sdk::{call, log, secondary_entry};
 
 /// Property of the manifest that makes the initialisation go wrong.
-const INIT: &str = "bulkhead,probe-init";
-/// Property of the manifest: the FF-A version to speak, as FFA_VERSION has it; 1.2 without it.
-const VERSION: &str = "bulkhead,probe-version";
+const INIT: &str = "conformance,init";
+/// Property of the manifest: the FF-A version to speak, as FFA_VERSION has it; 1.2 without a manifest.
+const VERSION: &str = "ffa-version";
 /// An address that belongs to no partition: the SPMC's image.
 const OUT_OF_BOUNDS: u64 = 0x0e10_0000;
 

@@ -27,7 +27,7 @@ macro_rules! commands {
 commands! {
     /// Answers with every word inverted (the low half of each for a 32-bit request).
     Echo = 0x101,
-    /// (x0 to x8): makes this call, answers with x0 to x13 of the reply.
+    /// (x0 to x8): makes this call, answers with x0 to x13 of the reply (Take has the others).
     Call = 0x102,
     /// (address): reads eight bytes, answers 1 and the value, or 0 after a fault that the partition saw itself.
     Read = 0x103,
@@ -86,6 +86,14 @@ commands! {
     /// Does to the interrupt interface what would silence it, as far as that goes: masks every priority, turns secure interrupts
     /// off, acknowledges what is pending for nobody (S-EL1 only).
     SilenceInterrupts = 0x11c,
+    /// (first, three words): remembers words for Loaded and CallLoaded, from the first on.
+    Load = 0x11d,
+    /// Does what the loaded words say: command and arguments.
+    Loaded = 0x11e,
+    /// Makes the call whose x0 to x17 were loaded, answers as Call.
+    CallLoaded = 0x11f,
+    /// (first): answers the results of the last command from the first on; of a call there are 18.
+    Take = 0x120,
 }
 
 /// A test partition.

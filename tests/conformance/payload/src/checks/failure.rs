@@ -1,23 +1,21 @@
 //! What is left of a partition that failed: nothing that harms those who dealt with it. Ends partitions, so it comes last.
 
-use super::checks;
-use super::messages::call_from;
-use crate::check::Outcome;
+use super::prelude::*;
 use crate::probes::{SELF, ask, ask_for_error, describe, send, serves, status_of};
-use crate::{cores, ensure, pass, say};
+use crate::{cores, say};
 use bulkhead_sdk::ffa::{Regs, Status, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, READ_WRITE, Range};
 use bulkhead_sdk::message::Convention;
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
-use bulkhead_testkit::spin::delay;
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};
+use conformance_testkit::spin::delay;
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};
 
 checks! { "failure":
-    borrower_outlives_its_lender,
-    lenders_get_back_what_a_failed_partition_borrowed,
-    caller_of_a_failed_partition_gets_aborted,
-    failed_partitions_are_not_discovered,
-    partition_fails_on_all_its_cores,
+    "8.1" borrower_outlives_its_lender [Ns] ANY "the borrower serves, and relinquishes";
+    "8.1" lenders_get_back_what_a_failed_partition_borrowed [Ns] ANY "FFA_SUCCESS for each lender's reclaim";
+    "15.2" caller_of_a_failed_partition_gets_aborted [SEl1] ANY "ABORTED";
+    "13.8" failed_partitions_are_not_discovered [Ns] SINCE_1_1 "the number of those that are left";
+    "8.1" partition_fails_on_all_its_cores [Ns] ANY "ABORTED on every core";
 }
 
 static MAILBOX: Mailbox = Mailbox::new();
@@ -34,11 +32,12 @@ fn borrowed(lender: &Probe, borrower: &Probe) -> Result<(u64, u64), Line> {
     Ok((sent[1], sent[2]))
 }
 
-fn borrower_outlives_its_lender() -> Outcome {
+fn borrower_outlives_its_lender(_: Instance) -> Outcome {
+    need(&[VICTIM_EL1, PROBE_EL0])?;
     let (handle, page) = borrowed(&VICTIM_EL1, &PROBE_EL0)?;
     let status = ask_for_error(&VICTIM_EL1, Command::Read, &[WILD])?;
     ensure!(status == Status::Aborted, "{status:?}");
-    say!("EXPECT {} | read | {WILD:#x}", VICTIM_EL1.name);
+    say!("ENDED {} | read | {WILD:#x}", VICTIM_EL1.name);
     serves(&PROBE_EL0)?;
     let given = ask(&PROBE_EL0, Command::Relinquish, &[handle, 0])?;
     ensure!(given[0] == 1, "relinquishing gives {:?}", Status::from_code(given[1] as u32));
@@ -46,7 +45,8 @@ fn borrower_outlives_its_lender() -> Outcome {
     pass!("page {page:#x} relinquished")
 }
 
-fn lenders_get_back_what_a_failed_partition_borrowed() -> Outcome {
+fn lenders_get_back_what_a_failed_partition_borrowed(_: Instance) -> Outcome {
+    need(&[PROBE_EL1, VICTIM_EL0])?;
     let text = |what: &str, status: Status| Line::new(format_args!("{what}: {status:?}"));
     let (secure, _) = borrowed(&PROBE_EL1, &VICTIM_EL0)?;
     MAILBOX.map().map_err(|s| text("map", s))?;
@@ -62,15 +62,33 @@ fn lenders_get_back_what_a_failed_partition_borrowed() -> Outcome {
     let request = [u64::from(function::MSG_SEND_DIRECT_REQ_64), ids, 0, Command::Write as u64, WILD];
     let reply = call_from(&PROBE_EL1, &request)?;
     ensure!(reply.as_error() == Some(Status::Aborted), "its caller gets {}", describe(&reply));
-    say!("EXPECT {} | write | {WILD:#x}", VICTIM_EL0.name);
+    say!("ENDED {} | write | {WILD:#x}", VICTIM_EL0.name);
     memory::reclaim(handle, 0).map_err(|s| text("the normal world's reclaim", s))?;
     let reclaimed = ask(&PROBE_EL1, Command::Reclaim, &[secure])?;
     ensure!(reclaimed[0] == 1, "{}'s reclaim: {:?}", PROBE_EL1.name, Status::from_code(reclaimed[1] as u32));
     pass!("the normal world's page and {}'s", PROBE_EL1.name)
 }
 
-fn caller_of_a_failed_partition_gets_aborted() -> Outcome {
+/// A check that needs partitions that still serve.
+fn need(probes: &[Probe]) -> Result<(), Problem> {
+    if probes.iter().all(|probe| serves(probe).is_ok()) { Ok(()) } else { Err(Problem::Again) }
+}
+
+/// Ends a partition that is not ended yet.
+fn end(victim: &Probe) -> Result<(), Problem> {
+    if serves(victim).is_err() {
+        return Ok(());
+    }
+    let status = ask_for_error(victim, Command::Read, &[WILD])?;
+    ensure!(status == Status::Aborted, "{status:?}");
+    say!("ENDED {} | read | {WILD:#x}", victim.name);
+    Ok(())
+}
+
+fn caller_of_a_failed_partition_gets_aborted(_: Instance) -> Outcome {
+    need(&[PROBE_EL1])?;
     for victim in [VICTIM_EL1, VICTIM_EL0] {
+        end(&victim)?;
         let words = ask(&PROBE_EL1, Command::Nested, &[u64::from(victim.id.0), 1])?;
         let reply = Regs::new(&[words[0], 0, words[1]]);
         ensure!(reply.as_error() == Some(Status::Aborted), "{}: {}", victim.name, describe(&reply));
@@ -79,10 +97,12 @@ fn caller_of_a_failed_partition_gets_aborted() -> Outcome {
     pass!("a partition, too")
 }
 
-fn failed_partitions_are_not_discovered() -> Outcome {
-    let count = status_of(&[u64::from(function::PARTITION_INFO_GET), 0, 0, 0, 0, 1]).map(|regs| regs.w(2));
-    ensure!(count == Ok(2), "{count:?} partitions are left");
-    pass!("2 are left")
+fn failed_partitions_are_not_discovered(_: Instance) -> Outcome {
+    end(&VICTIM_EL1)?;
+    let left = [PROBE_EL1, PROBE_EL0, VICTIM_EL0].iter().filter(|probe| serves(probe).is_ok()).count();
+    let count = status_of(&[u64::from(function::PARTITION_INFO_GET), 0, 0, 0, 0, 1]).map(|regs| regs.w(2) as usize);
+    expect!(count, Ok(left));
+    pass!("{left}")
 }
 
 /// On another core: computes in probe-el1, and no interrupt comes; the status that ended it.
@@ -90,13 +110,14 @@ fn spin_until_it_fails(milliseconds: u64) -> u64 {
     ask_for_error(&PROBE_EL1, Command::Spin, &[milliseconds, 5]).map_or(0, Status::code)
 }
 
-fn partition_fails_on_all_its_cores() -> Outcome {
+fn partition_fails_on_all_its_cores(_: Instance) -> Outcome {
+    need(&[PROBE_EL1, PROBE_EL0])?;
     ensure!(cores::start(1), "core 1 did not come");
     cores::ask(1, spin_until_it_fails, 15_000);
     delay(50);
     let status = ask_for_error(&PROBE_EL1, Command::Read, &[WILD])?;
     ensure!(status == Status::Aborted, "{status:?}");
-    say!("EXPECT {} | read | {WILD:#x}", PROBE_EL1.name);
+    say!("ENDED {} | read | {WILD:#x}", PROBE_EL1.name);
     let there = cores::result(1).map(|code| Status::from_code(code as u32));
     ensure!(there == Some(Some(Status::Aborted)), "core 1 gets {there:?}");
     let late = send(&PROBE_EL1, Convention::Direct64, &[Command::Echo as u64]);

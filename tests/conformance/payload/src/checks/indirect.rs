@@ -1,20 +1,19 @@
-//! Indirect messages between the worlds and among partitions. Runs after the checks that make the normal world's bitmap.
+//! Indirect messages between the worlds and among partitions.
 
-use super::checks;
-use super::messages::call_from;
-use crate::check::Outcome;
+use super::notifications::need_bitmap;
+use super::prelude::*;
 use crate::probes::{ask, describe, status_of};
-use crate::{board, ensure, pass};
+use crate::board;
 use bulkhead_sdk::ffa::descriptor::message;
 use bulkhead_sdk::ffa::{EndpointId, Status, function};
 use bulkhead_sdk::{Line, Mailbox};
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL1};
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL1};
 
-checks! { "notifications":
-    message_reaches_each_partition_once,
-    message_reaches_the_normal_world,
-    message_passes_between_partitions,
-    messages_that_may_not_be_are_refused,
+checks! { "indirect":
+    "15.1" message_reaches_each_partition_once [Ns] SINCE_1_2 "the message, its notification, and BUSY until RX is released";
+    "15.1" message_reaches_the_normal_world [SEl1 SEl0] SINCE_1_2 "the message and its notification";
+    "15.1" message_passes_between_partitions [SEl1 SEl0] SINCE_1_2 "the message and its notification";
+    "15.1" messages_that_may_not_be_are_refused [Ns] SINCE_1_2 "INVALID_PARAMETERS or DENIED";
 }
 
 static MAILBOX: Mailbox = Mailbox::new();
@@ -70,7 +69,7 @@ pub fn release_by(probe: &Probe) -> Result<bool, Line> {
 }
 
 /// A check during which schedule receiver interrupts are taken: a pending one would preempt every partition that runs.
-fn with_interrupts(check: fn() -> Outcome) -> Outcome {
+fn with_interrupts(check: impl FnOnce() -> Outcome) -> Outcome {
     board::interrupts(true);
     let outcome = check();
     board::interrupts(false);
@@ -78,7 +77,8 @@ fn with_interrupts(check: fn() -> Outcome) -> Outcome {
 }
 
 /// A check that has the normal world's buffers mapped meanwhile.
-pub fn with_buffers(check: fn() -> Outcome) -> Outcome {
+pub fn with_buffers(check: impl FnOnce() -> Outcome) -> Outcome {
+    need_bitmap()?;
     let map = MAILBOX.map();
     ensure!(map.is_ok(), "map: {map:?}");
     let outcome = with_interrupts(check);
@@ -88,7 +88,7 @@ pub fn with_buffers(check: fn() -> Outcome) -> Outcome {
     outcome
 }
 
-fn message_reaches_each_partition_once() -> Outcome {
+fn message_reaches_each_partition_once(_: Instance) -> Outcome {
     with_buffers(|| {
         for probe in BOTH {
             prepare(EndpointId(0), probe.id);
@@ -106,9 +106,9 @@ fn message_reaches_each_partition_once() -> Outcome {
     })
 }
 
-fn message_reaches_the_normal_world() -> Outcome {
+fn message_reaches_the_normal_world(at: Instance) -> Outcome {
     with_buffers(|| {
-        for probe in BOTH {
+        for probe in [at.partition()] {
             let sent = send_from(&probe, EndpointId(0))?;
             ensure!(sent.as_error().is_none(), "{}: {}", probe.name, describe(&sent));
             let (ends, text) = (MAILBOX.rx.word(message::OFFSET) >> 32, MAILBOX.rx.word(PAYLOAD as usize));
@@ -116,28 +116,28 @@ fn message_reaches_the_normal_world() -> Outcome {
             let told = status_of(&[GET, 0, FROM_FRAMEWORK]).map(|regs| regs.w(6));
             ensure!(told == Ok(1) && MAILBOX.release().is_ok(), "told: {told:x?}");
         }
-        pass!("from both exception levels")
+        pass!("from {}", at.name())
     })
 }
 
-fn message_passes_between_partitions() -> Outcome {
-    with_interrupts(pass_between_partitions)
+fn message_passes_between_partitions(at: Instance) -> Outcome {
+    with_interrupts(|| pass_between_partitions(&at.partition(), &at.other()))
 }
 
-fn pass_between_partitions() -> Outcome {
-    for (from, to) in [(PROBE_EL1, PROBE_EL0), (PROBE_EL0, PROBE_EL1)] {
-        let sent = send_from(&from, to.id)?;
+fn pass_between_partitions(from: &Probe, to: &Probe) -> Outcome {
+    {
+        let sent = send_from(from, to.id)?;
         ensure!(sent.as_error().is_none(), "{} to {}: {}", from.name, to.name, describe(&sent));
-        let got = received_by(&to)?;
-        let told = told(&to)?;
-        ensure!(release_by(&to)?, "{} could not release RX", to.name);
+        let got = received_by(to)?;
+        let told = told(to)?;
+        ensure!(release_by(to)?, "{} could not release RX", to.name);
         ensure!(got == (u64::from(from.id.0) << 16 | u64::from(to.id.0), TEXT), "{} got {got:x?}", to.name);
-        ensure!(told == told_if_able(&to, 1), "{} was told {told:x?}", to.name);
+        ensure!(told == told_if_able(to, 1), "{} was told {told:x?}", to.name);
     }
-    pass!("both ways round")
+    pass!("from {} to {}", from.name, to.name)
 }
 
-fn messages_that_may_not_be_are_refused() -> Outcome {
+fn messages_that_may_not_be_are_refused(_: Instance) -> Outcome {
     let without = status_of(&[SEND]);
     ensure!(without == Err(Status::Denied), "without buffers: {without:?}");
     with_buffers(|| {

@@ -1,19 +1,18 @@
 //! A secure device's interrupt: it reaches its partition wherever it fires.
 
-use super::checks;
-use crate::check::Outcome;
+use super::prelude::*;
 use crate::probes::{ask, serves};
-use crate::{cores, ensure, gic, pass};
-use bulkhead_testkit::spin::delay;
-use bulkhead_testkit::{Command, PROBE_EL1};
+use crate::{cores, gic};
+use conformance_testkit::spin::delay;
+use conformance_testkit::{Command, PROBE_EL1};
 
 checks! { "interrupts":
-    secure_interrupt_reaches_its_partition_while_it_runs,
-    secure_interrupt_reaches_its_partition_from_the_normal_world,
-    partition_does_not_silence_the_interrupts_of_others,
+    "9.4" secure_interrupt_reaches_its_partition_while_it_runs [SEl1] ANY "the partition takes it";
+    "9.4" secure_interrupt_reaches_its_partition_from_the_normal_world [Ns] ANY "the partition takes it, and the normal world goes on";
+    "9.1" partition_does_not_silence_the_interrupts_of_others [SEl1] ANY "interrupts of both worlds still come";
 }
 
-fn secure_interrupt_reaches_its_partition_while_it_runs() -> Outcome {
+fn secure_interrupt_reaches_its_partition_while_it_runs(_: Instance) -> Outcome {
     let listening = ask(&PROBE_EL1, Command::ListenUart, &[])?;
     ensure!(listening[0] == 1, "the interrupt was refused");
     for turn in 0..3 {
@@ -44,7 +43,7 @@ fn on_core_1(job: cores::Job, argument: u64) -> Option<u64> {
     cores::result(1)
 }
 
-fn secure_interrupt_reaches_its_partition_from_the_normal_world() -> Outcome {
+fn secure_interrupt_reaches_its_partition_from_the_normal_world(_: Instance) -> Outcome {
     ensure!(cores::start(1), "core 1 did not come");
     // The interrupt goes to the core that enabled it last; the UART is touched by another.
     ensure!(on_core_1(listen_el1, 0) == Some(1), "the interrupt was refused");
@@ -62,7 +61,7 @@ fn secure_interrupt_reaches_its_partition_from_the_normal_world() -> Outcome {
     pass!("core 1 was in the normal world")
 }
 
-fn partition_does_not_silence_the_interrupts_of_others() -> Outcome {
+fn partition_does_not_silence_the_interrupts_of_others(at: Instance) -> Outcome {
     ask(&PROBE_EL1, Command::SilenceInterrupts, &[])?;
     let before = gic::timer_interrupts();
     gic::start_timer(500);
@@ -75,6 +74,6 @@ fn partition_does_not_silence_the_interrupts_of_others() -> Outcome {
     }
     gic::stop_timer();
     ensure!(gic::timer_interrupts() > before, "the normal world's timer is silent");
-    secure_interrupt_reaches_its_partition_while_it_runs()?;
+    secure_interrupt_reaches_its_partition_while_it_runs(at)?;
     pass!("neither the normal world's timer nor a secure interrupt")
 }

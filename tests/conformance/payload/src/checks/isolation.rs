@@ -1,27 +1,68 @@
-//! Each attempt ends the partition that makes it, alone. A partition that was ended stays so: the machine restarts after
-//! each round, and the tally of earlier boots stays in memory that nothing clears.
-//!
-//! In a round the two victims and then the two other partitions fail, each by an attempt of its own, and after each
-//! failure all that are left must serve. The SPMC's reports are announced to the host with `EXPECT`.
+//! Each attempt ends the partition that makes it, alone: after it all that are left must serve. A partition that was ended
+//! stays so; when none of the kind is left, the check asks for a machine that has just started.
 
-use crate::check::{Outcome, report};
+use super::prelude::*;
 use crate::probes::{SELF, ask, ask_for_error, send, serves};
-use crate::{board, ensure, pass, say};
+use crate::say;
 use bulkhead_sdk::ffa::Status;
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, READ_WRITE, Range};
 use bulkhead_sdk::message::Convention;
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};
-use core::sync::atomic::{AtomicU64, Ordering};
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};
 
-/// The group's word.
-pub const GROUP: &str = "isolation";
+checks! { "isolation":
+    "8.1" memory_of_another_partition_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Other(Command::Read));
+    "8.1" memory_of_another_partition_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Other(Command::Write));
+    "8.1" memory_of_another_partition_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Other(Command::Execute));
+    "8.1" secure_memory_of_nobody_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x0ec0_0000, "nobody's secure memory"));
+    "8.1" secure_memory_of_nobody_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x0ec0_0000, "nobody's secure memory"));
+    "8.1" secure_memory_of_nobody_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Execute, 0x0ec0_0000, "nobody's secure memory"));
+    "8.1" relinquished_memory_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::AfterRelinquish(Command::Read));
+    "8.1" relinquished_memory_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::AfterRelinquish(Command::Write));
+    "8.1" relinquished_memory_cannot_be_read_at_once [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::AtOnceAfterRelinquish(Command::Read));
+    "8.1" relinquished_memory_cannot_be_written_at_once [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::AtOnceAfterRelinquish(Command::Write));
+    "8.1" lent_memory_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::WhileLent(Command::Read));
+    "8.1" lent_memory_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::WhileLent(Command::Write));
+    "8.1" donated_memory_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::AfterDonation(Command::Read));
+    "8.1" reclaimed_memory_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::AfterReclaim(Command::Read));
+    "8.1" reclaimed_memory_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::AfterReclaim(Command::Write));
+    "8.1" undefined_instruction_ends_the_partition [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Do(Command::Undefined, "an undefined instruction"));
+    "8.1" abort_ends_the_partition [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Do(Command::Abort, "FFA_ABORT"));
+    "8.1" panic_ends_the_partition [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Do(Command::Panic, "a panic"));
+    "8.1" own_code_cannot_be_written [SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::WriteOwnCode);
+    "8.1" own_data_cannot_be_executed [SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::ExecuteOwnData);
+    "8.1" secure_device_of_nobody_cannot_be_read [SEl1] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x090b_0000, "the secure GPIO"));
+    "8.1" device_of_the_normal_world_cannot_be_written [SEl1] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x0900_0000, "the normal world's UART"));
+    "8.1" memory_of_el3_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x0e09_0000, "EL3's memory"));
+    "8.1" memory_of_el3_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x0e09_0000, "EL3's memory"));
+    "8.1" memory_of_el3_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Execute, 0x0e09_0000, "EL3's memory"));
+    "8.1" code_of_the_spmc_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x0e10_0000, "the SPMC's code"));
+    "8.1" code_of_the_spmc_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x0e10_0000, "the SPMC's code"));
+    "8.1" code_of_the_spmc_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Execute, 0x0e10_0000, "the SPMC's code"));
+    "8.1" data_of_the_spmc_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x0e1f_0000, "the SPMC's memory"));
+    "8.1" data_of_the_spmc_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x0e1f_0000, "the SPMC's memory"));
+    "8.1" data_of_the_spmc_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Execute, 0x0e1f_0000, "the SPMC's memory"));
+    "8.1" secure_flash_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x0000_0000, "the secure flash"));
+    "8.1" secure_flash_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x0000_0000, "the secure flash"));
+    "8.1" secure_flash_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Execute, 0x0000_0000, "the secure flash"));
+    "8.1" variable_store_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x03f0_0000, "the end of the secure flash"));
+    "8.1" variable_store_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x03f0_0000, "the end of the secure flash"));
+    "8.1" variable_store_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Execute, 0x03f0_0000, "the end of the secure flash"));
+    "8.1" memory_of_the_normal_world_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x6000_0000, "the normal world's RAM"));
+    "8.1" memory_of_the_normal_world_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x6000_0000, "the normal world's RAM"));
+    "8.1" memory_of_the_normal_world_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Execute, 0x6000_0000, "the normal world's RAM"));
+    "8.1" interrupt_controller_cannot_be_read [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Read, 0x0800_0000, "the GIC"));
+    "8.1" interrupt_controller_cannot_be_written [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Write, 0x0800_0000, "the GIC"));
+    "8.1" interrupt_controller_cannot_be_executed [SEl1 SEl0] ANY "ABORTED for the caller, and all others serve" = |at| attempt(at, Attempt::Reach(Command::Execute, 0x0800_0000, "the GIC"));
+}
 
 /// What a partition tries.
 #[derive(Clone, Copy)]
 enum Attempt {
     /// To reach an address: how, whose it is.
     Reach(Command, u64, &'static str),
+    /// To reach memory of a partition of the other kind.
+    Other(Command),
     /// To reach a page of the normal world that it has relinquished.
     AfterRelinquish(Command),
     /// The same in the instruction after it relinquished the page.
@@ -40,145 +81,34 @@ enum Attempt {
     Do(Command, &'static str),
 }
 
-macro_rules! reach {
-    ($($address:literal $whose:literal,)*) => {
-        &[$(
-            Attempt::Reach(Command::Read, $address, $whose),
-            Attempt::Reach(Command::Write, $address, $whose),
-            Attempt::Reach(Command::Execute, $address, $whose),
-        )*]
-    };
-}
-
-/// Addresses that are nobody's in the test systems, or another's: for every partition.
-const REACH: &[Attempt] = reach! {
-    0x0e09_0000 "TF-A",
-    0x0e10_0000 "Bulkhead's code",
-    0x0e1f_0000 "Bulkhead's RAM",
-    0x0000_0000 "the secure flash",
-    0x03f0_0000 "the variable store",
-    0x6000_0000 "the normal world's RAM",
-    0x0800_0000 "the GIC",
-};
-
-/// What else ends a partition.
-const OTHERS: &[Attempt] = &[
-    Attempt::AfterRelinquish(Command::Read),
-    Attempt::AfterRelinquish(Command::Write),
-    Attempt::AtOnceAfterRelinquish(Command::Read),
-    Attempt::AtOnceAfterRelinquish(Command::Write),
-    Attempt::WhileLent(Command::Read),
-    Attempt::WhileLent(Command::Write),
-    Attempt::AfterDonation(Command::Read),
-    Attempt::AfterReclaim(Command::Read),
-    Attempt::AfterReclaim(Command::Write),
-    Attempt::Do(Command::Undefined, "an undefined instruction"),
-    Attempt::Do(Command::Abort, "FFA_ABORT"),
-    Attempt::Do(Command::Panic, "a panic"),
-];
-
-/// What only partitions at S-EL0 are kept from, and what those at S-EL1 try in its place.
-const AT_S_EL0: [Attempt; 2] = [Attempt::WriteOwnCode, Attempt::ExecuteOwnData];
-const AT_S_EL1: [Attempt; 2] =
-    [Attempt::Reach(Command::Read, 0x090b_0000, "the secure GPIO"), Attempt::Reach(Command::Write, 0x0900_0000, "the normal world's UART")];
-
-/// Attempts that each kind of partition makes: those above, and three on each of two other owners' memory.
-const COUNT: usize = REACH.len() + OTHERS.len() + 6 + AT_S_EL0.len();
-/// In a round a kind makes two attempts: the victim one, the probe another.
-const ROUNDS: usize = COUNT.div_ceil(2);
-
-fn attempt(s_el0: bool, number: usize) -> Attempt {
-    let number = number % COUNT;
-    let how = [Command::Read, Command::Write, Command::Execute];
-    // A partition of the other kind, and secure memory that no manifest gives to anybody.
-    let others = if s_el0 { [0x0e60_4000, 0x0ec0_0000] } else { [0x0e20_4000, 0x0ec0_0000] };
-    match number {
-        n if n < 6 => Attempt::Reach(how[n % 3], others[n / 3], if n < 3 { "the other kind's partition" } else { "secure memory of nobody's" }),
-        n if n < 6 + OTHERS.len() => OTHERS[n - 6],
-        n if n < 8 + OTHERS.len() => (if s_el0 { AT_S_EL0 } else { AT_S_EL1 })[n - 6 - OTHERS.len()],
-        n => REACH[n - 8 - OTHERS.len()],
-    }
-}
-
-/// Kept over a reset.
-struct Tally {
-    magic: AtomicU64,
-    round: AtomicU64,
-    passed: AtomicU64,
-    failed: AtomicU64,
-}
-
 /// Where the normal world's RAM starts.
 const NORMAL_WORLD_RAM: u64 = 0x4000_0000;
-
-const MAGIC: u64 = 0x6275_6c6b_6865_6164;
-
-#[expect(unsafe_code, reason = "names the section that the entry code does not clear")]
-#[unsafe(link_section = ".keep")]
-static TALLY: Tally = Tally { magic: AtomicU64::new(0), round: AtomicU64::new(0), passed: AtomicU64::new(0), failed: AtomicU64::new(0) };
 
 static MAILBOX: Mailbox = Mailbox::new();
 static PAGE_A: Pages<1> = Pages::new();
 
-/// Passed and failed checks of the boots before this one.
-pub fn tally_of_earlier_boots() -> (u32, u32) {
-    if TALLY.magic.load(Ordering::Relaxed) != MAGIC {
-        return (0, 0);
+/// Who fails, in this order.
+const ORDER: [Probe; 4] = [VICTIM_EL0, VICTIM_EL1, PROBE_EL0, PROBE_EL1];
+
+/// The first partition of the instance's kind that is left tries.
+fn attempt(at: Instance, attempt: Attempt) -> Outcome {
+    let alive = ORDER.map(|probe| serves(&probe).is_ok());
+    let Some(offender) = (0..ORDER.len()).find(|n| alive[*n] && ORDER[*n].s_el0 == (at == Instance::SEl0)) else { return Err(Problem::Again) };
+    let mut others = [PROBE_EL1; ORDER.len()];
+    let mut count = 0;
+    for n in (0..ORDER.len()).filter(|n| alive[*n] && *n != offender) {
+        others[count] = ORDER[n];
+        count += 1;
     }
-    (TALLY.passed.load(Ordering::Relaxed) as u32, TALLY.failed.load(Ordering::Relaxed) as u32)
+    try_it(&ORDER[offender], attempt, &others[..count])
 }
 
-/// Whether an earlier boot began with this group: then nothing else is to be done again.
-pub fn is_under_way() -> bool {
-    TALLY.magic.load(Ordering::Relaxed) == MAGIC
-}
-
-/// One round; does not return unless it was the last.
-pub fn run(passed: &mut u32, failed: &mut u32) {
-    if !is_under_way() {
-        TALLY.round.store(0, Ordering::Relaxed);
-    }
-    let round = TALLY.round.load(Ordering::Relaxed) as usize;
-    let order = [VICTIM_EL0, VICTIM_EL1, PROBE_EL0, PROBE_EL1];
-    for (n, offender) in order.iter().enumerate() {
-        let number = if n < 2 { 2 * round } else { 2 * round + 1 };
-        let (name, outcome) = one(offender, attempt(offender.s_el0, number), &order[n + 1..]);
-        report(GROUP, name.as_str(), &outcome, passed, failed);
-    }
-    TALLY.passed.store(u64::from(*passed), Ordering::Relaxed);
-    TALLY.failed.store(u64::from(*failed), Ordering::Relaxed);
-    TALLY.round.store(round as u64 + 1, Ordering::Relaxed);
-    TALLY.magic.store(MAGIC, Ordering::Relaxed);
-    if round + 1 < ROUNDS {
-        board::reset();
-    }
-    TALLY.magic.store(0, Ordering::Relaxed);
+/// An address in the memory of a partition of the other kind.
+fn foreign(offender: &Probe) -> u64 {
+    if offender.s_el0 { 0x0e60_4000 } else { 0x0e20_4000 }
 }
 
 fn verb(command: Command) -> &'static str {
-    match command {
-        Command::Write => "write",
-        Command::Execute => "instruction fetch",
-        _ => "read",
-    }
-}
-
-fn one(offender: &Probe, attempt: Attempt, others: &[Probe]) -> (Line, Outcome) {
-    let name = match attempt {
-        Attempt::Reach(how, address, _) => Line::new(format_args!("{}_cannot_{}_{address:#x}", offender.name, word(how))),
-        Attempt::AfterRelinquish(how) => Line::new(format_args!("{}_cannot_{}_what_it_relinquished", offender.name, word(how))),
-        Attempt::AtOnceAfterRelinquish(how) => Line::new(format_args!("{}_cannot_{}_at_once_what_it_relinquished", offender.name, word(how))),
-        Attempt::WhileLent(how) => Line::new(format_args!("{}_cannot_{}_what_it_has_lent", offender.name, word(how))),
-        Attempt::AfterDonation(how) => Line::new(format_args!("{}_cannot_{}_what_it_has_donated", offender.name, word(how))),
-        Attempt::AfterReclaim(how) => Line::new(format_args!("{}_cannot_{}_what_was_reclaimed", offender.name, word(how))),
-        Attempt::WriteOwnCode => Line::new(format_args!("{}_cannot_write_its_own_code", offender.name)),
-        Attempt::ExecuteOwnData => Line::new(format_args!("{}_cannot_execute_its_own_data", offender.name)),
-        Attempt::Do(what, _) => Line::new(format_args!("{}_is_ended_by_{what:?}", offender.name)),
-    };
-    (name, try_it(offender, attempt, others))
-}
-
-fn word(command: Command) -> &'static str {
     match command {
         Command::Write => "write",
         Command::Execute => "execute",
@@ -191,6 +121,7 @@ fn try_it(offender: &Probe, attempt: Attempt, others: &[Probe]) -> Outcome {
     // The other partition in attempts that need one: the one that fails last.
     let (what, command, arguments) = match (attempt, others.last()) {
         (Attempt::Reach(how, address, whose), _) => (whose, how, [address, 0xbad, 0]),
+        (Attempt::Other(how), _) => ("another partition", how, [foreign(offender), 0xbad, 0]),
         (Attempt::Do(what, name), _) => (name, what, [0; 3]),
         (Attempt::WriteOwnCode, _) => ("its code", Command::Write, [ask(offender, Command::Places, &[])?[3] & !7, 0xbad, 0]),
         (Attempt::ExecuteOwnData, _) => ("its data", Command::Execute, [ask(offender, Command::Places, &[])?[2], 0, 0]),
@@ -227,10 +158,10 @@ fn try_it(offender: &Probe, attempt: Attempt, others: &[Probe]) -> Outcome {
     let status = ask_for_error(offender, command, &arguments)?;
     ensure!(status == Status::Aborted, "{what}: answered {status:?}");
     match attempt {
-        Attempt::Do(Command::Undefined, _) if offender.s_el0 => say!("EXPECT {} | undefined instruction", offender.name),
+        Attempt::Do(Command::Undefined, _) if offender.s_el0 => say!("ENDED {} | undefined", offender.name),
         // At S-EL1 it sees the exception itself, and gives up.
-        Attempt::Do(..) => say!("EXPECT {} | FFA_ABORT", offender.name),
-        _ => say!("EXPECT {} | {} | {address:#x}", offender.name, verb(how)),
+        Attempt::Do(..) => say!("ENDED {} | abort", offender.name),
+        _ => say!("ENDED {} | {} | {address:#x}", offender.name, verb(how)),
     }
     let later = send(offender, Convention::Direct64, &[Command::Echo as u64]);
     ensure!(later.as_error() == Some(Status::Aborted), "a later request gives {:?}", later.as_error());

@@ -1,31 +1,28 @@
 //! Memory shared, lent and donated between the normal world and partitions, and between partitions.
 
-use super::checks;
-use super::messages::call_from;
-use crate::check::Outcome;
+use super::prelude::*;
 use crate::probes::{SELF, ask, describe};
-use crate::{ensure, pass};
 use bulkhead_sdk::ffa::{EndpointId, Status, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, NON_SECURE, ONLY_SELF, READ_ONLY, READ_WRITE, Range};
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
 
 checks! { "memory":
-    shared_page_is_seen_by_both_sides,
-    access_descriptors_of_both_sizes_are_taken,
-    page_is_lent_and_comes_back,
-    memory_is_zeroed_where_that_is_asked_for,
-    donated_page_cannot_be_reclaimed,
-    long_description_travels_in_fragments,
-    two_borrowers_share_one_page,
-    memory_in_use_cannot_be_reclaimed,
-    lent_page_cannot_be_lent_again,
-    buffer_cannot_be_shared,
-    secure_memory_is_not_the_normal_worlds_to_share,
-    wrong_descriptions_are_refused,
-    foreign_handle_is_refused,
-    partitions_share_with_each_other,
-    greedy_lender_starves_only_itself,
+    "DEN0140 2.3" shared_page_is_seen_by_both_sides [Ns] ANY "both sides read what the other wrote";
+    "DEN0140 1.10" access_descriptors_of_both_sizes_are_taken [Ns] SINCE_1_1 "FFA_SUCCESS for 16 and 32 bytes";
+    "DEN0140 2.2" page_is_lent_and_comes_back [Ns] ANY "the borrower's data, and INVALID_PARAMETERS for a second reclaim";
+    "DEN0140 1.11" memory_is_zeroed_where_that_is_asked_for [Ns] ANY "zeros";
+    "DEN0140 2.1" donated_page_cannot_be_reclaimed [Ns] ANY "an error, and DENIED for sharing it";
+    "DEN0140 1.12" long_description_travels_in_fragments [Ns] ANY "every range, in several fragments both ways";
+    "DEN0140 2.4" two_borrowers_share_one_page [Ns] SINCE_1_2 "both retrieve; DENIED for a reclaim while one borrows";
+    "DEN0140 2.7" memory_in_use_cannot_be_reclaimed [Ns] ANY "DENIED";
+    "DEN0140 2.2" lent_page_cannot_be_lent_again [Ns] ANY "DENIED";
+    "DEN0140 2.3" buffer_cannot_be_shared [Ns] ANY "DENIED";
+    "DEN0140 2.3" secure_memory_is_not_the_normal_worlds_to_share [Ns] ANY "DENIED or INVALID_PARAMETERS";
+    "DEN0140 2.3" wrong_descriptions_are_refused [Ns] SINCE_1_1 "INVALID_PARAMETERS or DENIED for each";
+    "DEN0140 2.4" foreign_handle_is_refused [Ns] ANY "INVALID_PARAMETERS or DENIED";
+    "DEN0140 2.4" partitions_share_with_each_other [SEl1 SEl0] ANY "both sides read what the other wrote, the normal world nothing";
+    "DEN0140 2.3" greedy_lender_starves_only_itself [Ns] ANY "NO_MEMORY, and others share on";
 }
 
 const BOTH: [Probe; 2] = [PROBE_EL1, PROBE_EL0];
@@ -46,7 +43,7 @@ pub fn with_buffers(check: impl FnOnce() -> Outcome) -> Outcome {
     MAILBOX.map().map_err(|status| failed("RXTX_MAP", status))?;
     let outcome = check();
     let unmapped = MAILBOX.unmap();
-    outcome.and_then(|line| unmapped.map(|()| line).map_err(|status| failed("RXTX_UNMAP", status)))
+    outcome.and_then(|line| unmapped.map(|()| line).map_err(|status| failed("RXTX_UNMAP", status).into()))
 }
 
 fn borrower(probe: &Probe, permissions: u8) -> Borrower {
@@ -68,7 +65,7 @@ fn one(page: &Pages<1>) -> [Range; 1] {
 pub fn retrieve_from(probe: &Probe, handle: u64, lender: EndpointId, tag: u64) -> Result<[u64; 5], Line> {
     let words = ask(probe, Command::Retrieve, &[handle, u64::from(lender.0), tag, u64::from(READ_WRITE)])?;
     if words[0] != 1 {
-        return Err(Line::new(format_args!("{} cannot retrieve: {:?}", probe.name, Status::from_code(words[1] as u32))));
+        fail!("{} cannot retrieve: {:?}", probe.name, Status::from_code(words[1] as u32));
     }
     Ok([words[1], words[2], words[3], words[4], words[5]])
 }
@@ -79,7 +76,7 @@ pub fn ask_for_status(probe: &Probe, command: Command, arguments: &[u64]) -> Res
     Ok(if words[0] == 1 { Ok(()) } else { Err(Status::from_code(words[1] as u32).unwrap_or(Status::NotSupported)) })
 }
 
-fn shared_page_is_seen_by_both_sides() -> Outcome {
+pub fn shared_page_is_seen_by_both_sides(_: Instance) -> Outcome {
     with_buffers(|| {
         for probe in BOTH {
             PAGE_A.write(0, &0x1122_3344_5566_7788u64.to_le_bytes());
@@ -103,7 +100,7 @@ pub fn give_back(probe: &Probe, handle: u64) -> Result<(), Line> {
     memory::reclaim(handle, 0).map_err(|s| failed("RECLAIM", s))
 }
 
-fn access_descriptors_of_both_sizes_are_taken() -> Outcome {
+fn access_descriptors_of_both_sizes_are_taken(_: Instance) -> Outcome {
     with_buffers(|| {
         for access_size in [16, 32] {
             let borrowers = [borrower(&PROBE_EL1, READ_WRITE)];
@@ -117,7 +114,7 @@ fn access_descriptors_of_both_sizes_are_taken() -> Outcome {
     })
 }
 
-fn page_is_lent_and_comes_back() -> Outcome {
+fn page_is_lent_and_comes_back(_: Instance) -> Outcome {
     with_buffers(|| {
         for probe in BOTH {
             let handle = give(Kind::Lend, &probe, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_LEND", s))?;
@@ -132,7 +129,7 @@ fn page_is_lent_and_comes_back() -> Outcome {
     })
 }
 
-fn memory_is_zeroed_where_that_is_asked_for() -> Outcome {
+fn memory_is_zeroed_where_that_is_asked_for(_: Instance) -> Outcome {
     with_buffers(|| {
         let borrowers = [borrower(&PROBE_EL1, READ_WRITE)];
         let ranges = one(&PAGE_A);
@@ -154,7 +151,7 @@ fn memory_is_zeroed_where_that_is_asked_for() -> Outcome {
     })
 }
 
-fn donated_page_cannot_be_reclaimed() -> Outcome {
+fn donated_page_cannot_be_reclaimed(_: Instance) -> Outcome {
     with_buffers(|| {
         let handle = give(Kind::Donate, &PROBE_EL1, &one(&PAGE_B), PAGE).map_err(|s| failed("MEM_DONATE", s))?;
         let words = ask(&PROBE_EL1, Command::Retrieve, &[handle, 0, TAG, 0])?;
@@ -168,7 +165,7 @@ fn donated_page_cannot_be_reclaimed() -> Outcome {
     })
 }
 
-fn long_description_travels_in_fragments() -> Outcome {
+fn long_description_travels_in_fragments(_: Instance) -> Outcome {
     with_buffers(|| {
         let ranges: [Range; 300] = core::array::from_fn(|n| Range { address: MANY.address() + (2 * n * PAGE) as u64, pages: 1 });
         for (probe, fragment) in [(PROBE_EL1, PAGE), (PROBE_EL0, 1024), (PROBE_EL1, 160)] {
@@ -185,7 +182,7 @@ fn long_description_travels_in_fragments() -> Outcome {
     })
 }
 
-fn two_borrowers_share_one_page() -> Outcome {
+fn two_borrowers_share_one_page(_: Instance) -> Outcome {
     with_buffers(|| {
         let borrowers = [borrower(&PROBE_EL1, READ_WRITE), borrower(&PROBE_EL0, READ_ONLY)];
         let ranges = one(&PAGE_A);
@@ -213,7 +210,7 @@ fn two_borrowers_share_one_page() -> Outcome {
     })
 }
 
-fn memory_in_use_cannot_be_reclaimed() -> Outcome {
+fn memory_in_use_cannot_be_reclaimed(_: Instance) -> Outcome {
     with_buffers(|| {
         for probe in BOTH {
             let handle = give(Kind::Share, &probe, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_SHARE", s))?;
@@ -228,7 +225,7 @@ fn memory_in_use_cannot_be_reclaimed() -> Outcome {
     })
 }
 
-fn lent_page_cannot_be_lent_again() -> Outcome {
+fn lent_page_cannot_be_lent_again(_: Instance) -> Outcome {
     with_buffers(|| {
         let handle = give(Kind::Lend, &PROBE_EL1, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_LEND", s))?;
         let results = [Kind::Lend, Kind::Share, Kind::Donate].map(|kind| give(kind, &PROBE_EL0, &one(&PAGE_A), PAGE));
@@ -240,7 +237,7 @@ fn lent_page_cannot_be_lent_again() -> Outcome {
     })
 }
 
-fn buffer_cannot_be_shared() -> Outcome {
+fn buffer_cannot_be_shared(_: Instance) -> Outcome {
     with_buffers(|| {
         for page in [&MAILBOX.rx, &MAILBOX.tx] {
             let result = give(Kind::Share, &PROBE_EL1, &one(page), PAGE);
@@ -250,7 +247,7 @@ fn buffer_cannot_be_shared() -> Outcome {
     })
 }
 
-fn secure_memory_is_not_the_normal_worlds_to_share() -> Outcome {
+fn secure_memory_is_not_the_normal_worlds_to_share(_: Instance) -> Outcome {
     with_buffers(|| {
         for address in [0x0e00_0000, 0x0e10_0000, 0x0e20_4000, 0x0e60_4000, 0x0800_0000] {
             let result = give(Kind::Share, &PROBE_EL0, &[Range { address, pages: 1 }], PAGE);
@@ -260,7 +257,7 @@ fn secure_memory_is_not_the_normal_worlds_to_share() -> Outcome {
     })
 }
 
-fn wrong_descriptions_are_refused() -> Outcome {
+fn wrong_descriptions_are_refused(_: Instance) -> Outcome {
     with_buffers(|| {
         let good_ranges = one(&PAGE_A);
         let to_el1 = [borrower(&PROBE_EL1, READ_WRITE)];
@@ -295,9 +292,9 @@ fn wrong_descriptions_are_refused() -> Outcome {
                 Err(Status::InvalidParameters | Status::Denied) => {}
                 Ok(handle) => {
                     let _ = memory::reclaim(handle, 0);
-                    return Err(Line::new(format_args!("case {n} was taken")));
+                    fail!("case {n} was taken");
                 }
-                Err(status) => return Err(Line::new(format_args!("case {n} gives {status:?}"))),
+                Err(status) => fail!("case {n} gives {status:?}"),
             }
         }
         // The page is still whole.
@@ -307,7 +304,7 @@ fn wrong_descriptions_are_refused() -> Outcome {
     })
 }
 
-fn foreign_handle_is_refused() -> Outcome {
+fn foreign_handle_is_refused(_: Instance) -> Outcome {
     with_buffers(|| {
         let handle = give(Kind::Share, &PROBE_EL1, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_SHARE", s))?;
         let other = ask_for_status(&PROBE_EL0, Command::Retrieve, &[handle, 0, TAG, u64::from(READ_WRITE)])?;
@@ -325,40 +322,39 @@ fn foreign_handle_is_refused() -> Outcome {
     })
 }
 
-fn partitions_share_with_each_other() -> Outcome {
-    for (lender, borrower) in [(PROBE_EL1, PROBE_EL0), (PROBE_EL0, PROBE_EL1)] {
-        for kind in [0, 1] {
-            let sent = ask(&lender, Command::Send, &[kind, u64::from(borrower.id.0)])?;
-            ensure!(sent[0] == 1, "{} kind {kind}: {:?}", lender.name, Status::from_code(sent[1] as u32));
-            let (handle, page) = (sent[1], sent[2]);
-            let [address, _, _, _, attributes] = retrieve_from(&borrower, handle, lender.id, 0)?;
-            ensure!(address == page, "{} got {address:#x}, not {page:#x}", borrower.name);
-            ensure!(attributes & u64::from(NON_SECURE) == 0, "secure memory is called non-secure");
-            ask(&borrower, Command::Write, &[address, 0x5eed + kind])?;
-            ask_for_status(&borrower, Command::Relinquish, &[handle, 0])?.map_err(|s| failed("RELINQUISH", s))?;
-            ask_for_status(&lender, Command::Reclaim, &[handle])?.map_err(|s| failed("RECLAIM", s))?;
-            let read = ask(&lender, Command::Read, &[page])?;
-            ensure!(read[..2] == [1, 0x5eed + kind], "{} reads {:#x}", lender.name, read[1]);
-        }
+pub fn partitions_share_with_each_other(at: Instance) -> Outcome {
+    let (lender, borrower) = (at.partition(), at.other());
+    for kind in [0, 1] {
+        let sent = ask(&lender, Command::Send, &[kind, u64::from(borrower.id.0)])?;
+        ensure!(sent[0] == 1, "{} kind {kind}: {:?}", lender.name, Status::from_code(sent[1] as u32));
+        let (handle, page) = (sent[1], sent[2]);
+        let [address, _, _, _, attributes] = retrieve_from(&borrower, handle, lender.id, 0)?;
+        ensure!(address == page, "{} got {address:#x}, not {page:#x}", borrower.name);
+        ensure!(attributes & u64::from(NON_SECURE) == 0, "secure memory is called non-secure");
+        ask(&borrower, Command::Write, &[address, 0x5eed + kind])?;
+        ask_for_status(&borrower, Command::Relinquish, &[handle, 0])?.map_err(|s| failed("RELINQUISH", s))?;
+        ask_for_status(&lender, Command::Reclaim, &[handle])?.map_err(|s| failed("RECLAIM", s))?;
+        let read = ask(&lender, Command::Read, &[page])?;
+        ensure!(read[..2] == [1, 0x5eed + kind], "{} reads {:#x}", lender.name, read[1]);
     }
     // The normal world may not retrieve what partitions share with each other.
-    let sent = ask(&PROBE_EL1, Command::Send, &[0, u64::from(PROBE_EL0.id.0)])?;
+    let sent = ask(&lender, Command::Send, &[0, u64::from(borrower.id.0)])?;
     let steal = with_buffers(|| {
         let own = [Borrower { id: SELF, permissions: READ_WRITE }];
-        match memory::retrieve(&MAILBOX, &Description::borrower(PROBE_EL1.id, sent[1], 0, &own)) {
+        match memory::retrieve(&MAILBOX, &Description::borrower(lender.id, sent[1], 0, &own)) {
             Err(_) => pass!("refused"),
-            Ok(_) => Err(Line::new(format_args!("the normal world retrieved a secure page"))),
+            Ok(_) => fail!("the normal world retrieved a secure page"),
         }
     });
-    ask_for_status(&PROBE_EL1, Command::Reclaim, &[sent[1]])?.map_err(|s| failed("RECLAIM", s))?;
+    ask_for_status(&lender, Command::Reclaim, &[sent[1]])?.map_err(|s| failed("RECLAIM", s))?;
     steal?;
-    pass!("shared and lent, both ways round")
+    pass!("shared and lent")
 }
 
 /// Transactions that the normal world may have at least.
 const AT_LEAST: usize = 1024;
 
-fn greedy_lender_starves_only_itself() -> Outcome {
+fn greedy_lender_starves_only_itself(_: Instance) -> Outcome {
     with_buffers(|| {
         let (mut count, mut refusal) = (0, None);
         while count < MANY_PAGES {

@@ -1,36 +1,35 @@
 //! Direct messages in all conventions, between the worlds and between partitions.
 
-use super::checks;
-use crate::check::Outcome;
+use super::prelude::*;
 use crate::probes::{SELF, ask, describe, finish, resume, send, serves};
-use crate::{cores, ensure, pass};
+use crate::cores;
 use bulkhead_sdk::ffa::{Regs, Status, Uuid, function};
 use bulkhead_sdk::message::{Convention, request, response_payload};
-use bulkhead_sdk::{Line, call};
-use bulkhead_testkit::registers::pattern;
-use bulkhead_testkit::spin::delay;
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL1};
+use bulkhead_sdk::call;
+use conformance_testkit::registers::pattern;
+use conformance_testkit::spin::delay;
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL1};
 
 checks! { "messages":
-    every_payload_register_arrives_and_returns,
-    strange_requests_are_invalid,
-    partition_may_yield_and_is_run_again,
-    error_of_a_partition_reaches_its_caller,
-    partitions_request_from_each_other,
-    request_back_into_a_chain_is_refused,
-    partition_may_not_request_from_the_normal_world,
-    wrong_answers_are_refused,
-    run_of_nobody_is_invalid,
-    other_cores_come_up,
-    one_vcpu_serves_one_core_at_a_time,
-    vcpus_serve_cores_at_once,
-    migratable_vcpu_serves_every_core,
-    core_goes_off_and_comes_again,
+    "15.2" every_payload_register_arrives_and_returns [Ns] SINCE_1_2 "x3 to x7, or x4 to x17, unchanged in both directions";
+    "15.2" strange_requests_are_invalid [Ns] ANY "INVALID_PARAMETERS or DENIED";
+    "14.2" partition_may_yield_and_is_run_again [Ns] SINCE_1_2 "FFA_YIELD that names the partition, BUSY for others meanwhile";
+    "15.3" error_of_a_partition_reaches_its_caller [Ns] ANY "the partition's FFA_ERROR";
+    "15.2" partitions_request_from_each_other [SEl1 SEl0] ANY "the other's response";
+    "7.3" request_back_into_a_chain_is_refused [SEl1 SEl0] ANY "BUSY or DENIED";
+    "15.2" partition_may_not_request_from_the_normal_world [SEl1 SEl0] ANY "DENIED or INVALID_PARAMETERS";
+    "15.3" wrong_answers_are_refused [SEl1 SEl0] ANY "an error for each, and the right answer taken";
+    "14.3" run_of_nobody_is_invalid [Ns] ANY "INVALID_PARAMETERS";
+    "4.7" other_cores_come_up [Ns] ANY "a vCPU of the partition on each core";
+    "15.2" one_vcpu_serves_one_core_at_a_time [Ns] ANY "BUSY";
+    "8.2" vcpus_serve_cores_at_once [Ns] ANY "each core is served by its own vCPU";
+    "4.7" migratable_vcpu_serves_every_core [Ns] ANY "the response, on whatever core";
+    "18.2" core_goes_off_and_comes_again [Ns] ANY "the core's vCPU serves again";
 }
 
 const BOTH: [Probe; 2] = [PROBE_EL1, PROBE_EL0];
 
-fn every_payload_register_arrives_and_returns() -> Outcome {
+pub fn every_payload_register_arrives_and_returns(_: Instance) -> Outcome {
     let mut count = 0;
     for probe in BOTH {
         for convention in [Convention::Direct32, Convention::Direct64, Convention::Direct2] {
@@ -42,7 +41,7 @@ fn every_payload_register_arrives_and_returns() -> Outcome {
             }
             let reply = send(&probe, convention, &payload[..registers]);
             let Some(echo) = response_payload(convention, &reply) else {
-                return Err(Line::new(format_args!("{} {convention:?}: {}", probe.name, describe(&reply))));
+                fail!("{} {convention:?}: {}", probe.name, describe(&reply));
             };
             for (n, (sent, got)) in payload[..registers].iter().zip(echo).enumerate() {
                 let expected = if narrow { u64::from(!(*sent as u32)) } else { !sent };
@@ -55,7 +54,7 @@ fn every_payload_register_arrives_and_returns() -> Outcome {
     pass!("{count} registers")
 }
 
-fn strange_requests_are_invalid() -> Outcome {
+fn strange_requests_are_invalid(_: Instance) -> Outcome {
     let good = request(Convention::Direct64, SELF, PROBE_EL1.id, Uuid::NIL, &[Command::Echo as u64]);
     let edit = |n: usize, value: u64| {
         let mut regs = good;
@@ -71,7 +70,7 @@ fn strange_requests_are_invalid() -> Outcome {
     pass!("{} cases", strange.len())
 }
 
-fn partition_may_yield_and_is_run_again() -> Outcome {
+fn partition_may_yield_and_is_run_again(_: Instance) -> Outcome {
     for probe in BOTH {
         let mut reply = send(&probe, Convention::Direct2, &[Command::Yield as u64, 3]);
         for n in 0..3 {
@@ -87,7 +86,7 @@ fn partition_may_yield_and_is_run_again() -> Outcome {
     pass!("3 times each")
 }
 
-fn error_of_a_partition_reaches_its_caller() -> Outcome {
+fn error_of_a_partition_reaches_its_caller(_: Instance) -> Outcome {
     for probe in BOTH {
         for status in [Status::NoMemory, Status::InvalidParameters, Status::NotSupported] {
             let reply = send(&probe, Convention::Direct64, &[Command::Fail as u64, status.code()]);
@@ -98,44 +97,38 @@ fn error_of_a_partition_reaches_its_caller() -> Outcome {
     pass!("and the partition serves on")
 }
 
-fn partitions_request_from_each_other() -> Outcome {
-    for (from, to) in [(PROBE_EL1, PROBE_EL0), (PROBE_EL0, PROBE_EL1), (PROBE_EL1, VICTIM_EL1), (PROBE_EL0, VICTIM_EL1)] {
+pub fn partitions_request_from_each_other(at: Instance) -> Outcome {
+    let from = at.partition();
+    for to in [at.other(), VICTIM_EL1] {
         let words = ask(&from, Command::Nested, &[u64::from(to.id.0), 0x55])?;
         let response = u64::from(function::MSG_SEND_DIRECT_RESP_64);
         ensure!(words[0] == response && words[3] == !0x55, "{} to {}: {:#x} {:#x} {:#x}", from.name, to.name, words[0], words[1], words[3]);
     }
-    pass!("4 pairs")
+    pass!("of two partitions")
 }
 
-/// What a partition's own call answered: x0 to x13.
-pub fn call_from(probe: &Probe, regs: &[u64]) -> Result<Regs, Line> {
-    let mut arguments = [0; 9];
-    arguments[..regs.len()].copy_from_slice(regs);
-    Ok(Regs::new(&ask(probe, Command::Call, &arguments)?))
-}
-
-fn request_back_into_a_chain_is_refused() -> Outcome {
-    for (head, tail) in [(PROBE_EL1, PROBE_EL0), (PROBE_EL0, PROBE_EL1)] {
+fn request_back_into_a_chain_is_refused(at: Instance) -> Outcome {
+    for (head, tail) in [(at.partition(), at.other())] {
         let (from, to) = (u64::from(head.id.0), u64::from(tail.id.0));
         let reply = call_from(&head, &[u64::from(function::MSG_SEND_DIRECT_REQ_64), from << 16 | to, 0, Command::CallBack as u64, from])?;
         ensure!(reply.function() == function::MSG_SEND_DIRECT_RESP_64, "{}: {}", head.name, describe(&reply));
         let back = Regs::new(&[reply.0[3], 0, reply.0[4]]);
         ensure!(matches!(back.as_error(), Some(Status::Busy | Status::Denied)), "{}: {}", head.name, describe(&back));
     }
-    pass!("both ways round")
+    pass!("refused")
 }
 
-fn partition_may_not_request_from_the_normal_world() -> Outcome {
-    for probe in BOTH {
+fn partition_may_not_request_from_the_normal_world(at: Instance) -> Outcome {
+    for probe in [at.partition()] {
         let reply = call_from(&probe, &[u64::from(function::MSG_SEND_DIRECT_REQ_64), u64::from(probe.id.0) << 16, 0, 1])?;
         ensure!(matches!(reply.as_error(), Some(Status::Denied | Status::InvalidParameters)), "{}: {}", probe.name, describe(&reply));
     }
     pass!("refused")
 }
 
-fn wrong_answers_are_refused() -> Outcome {
+fn wrong_answers_are_refused(at: Instance) -> Outcome {
     let mut total = 0;
-    for probe in BOTH {
+    for probe in [at.partition()] {
         let words = ask(&probe, Command::AnswerNonsense, &[])?;
         ensure!(words[0] == words[1], "{}: {} of {} refused, first taken: number {}", probe.name, words[0], words[1], words[2]);
         total += words[1];
@@ -144,7 +137,7 @@ fn wrong_answers_are_refused() -> Outcome {
     pass!("{total} wrong answers")
 }
 
-fn run_of_nobody_is_invalid() -> Outcome {
+fn run_of_nobody_is_invalid(_: Instance) -> Outcome {
     for target in [0x80ee_0000u64, 0x8002_0001, 0x8001_0040, 0] {
         let reply = call(Regs::new(&[u64::from(function::RUN), target]));
         ensure!(reply.as_error() == Some(Status::InvalidParameters), "{target:#x}: {}", describe(&reply));
@@ -152,7 +145,7 @@ fn run_of_nobody_is_invalid() -> Outcome {
     pass!("4 targets")
 }
 
-fn other_cores_come_up() -> Outcome {
+fn other_cores_come_up(_: Instance) -> Outcome {
     let mut count = 0;
     for core in 1..4 {
         ensure!(cores::start(core), "core {core} did not come");
@@ -183,7 +176,7 @@ fn spin_el1(milliseconds: u64) -> u64 {
     ask(&PROBE_EL1, Command::Spin, &[milliseconds, 9]).map_or(u64::MAX, |words| words[1])
 }
 
-fn one_vcpu_serves_one_core_at_a_time() -> Outcome {
+fn one_vcpu_serves_one_core_at_a_time(_: Instance) -> Outcome {
     ensure!(cores::start(1), "core 1 did not come");
     cores::ask(1, spin_el0, 150);
     let mut reply = send(&PROBE_EL0, Convention::Direct64, &[Command::Echo as u64]);
@@ -197,7 +190,7 @@ fn one_vcpu_serves_one_core_at_a_time() -> Outcome {
     pass!("BUSY meanwhile")
 }
 
-fn vcpus_serve_cores_at_once() -> Outcome {
+fn vcpus_serve_cores_at_once(_: Instance) -> Outcome {
     ensure!(cores::start(1) && cores::start(2), "no more cores");
     cores::ask(1, spin_el1, 100);
     cores::ask(2, spin_el1, 100);
@@ -214,7 +207,7 @@ fn echo_el0(word: u64) -> u64 {
     ask(&PROBE_EL0, Command::Echo, &[word]).map_or(0, |words| words[1])
 }
 
-fn migratable_vcpu_serves_every_core() -> Outcome {
+fn migratable_vcpu_serves_every_core(_: Instance) -> Outcome {
     for turn in 0..8u64 {
         let core = 1 + turn as usize % 3;
         ensure!(cores::start(core), "core {core} did not come");
@@ -226,7 +219,7 @@ fn migratable_vcpu_serves_every_core() -> Outcome {
     pass!("8 moves")
 }
 
-fn core_goes_off_and_comes_again() -> Outcome {
+fn core_goes_off_and_comes_again(_: Instance) -> Outcome {
     ensure!(cores::start(3), "core 3 did not come");
     for turn in 0..2 {
         ensure!(cores::stop(3), "turn {turn}: core 3 did not go");

@@ -1,28 +1,29 @@
 //! The checks, by groups. A check is one line in its group's table and one function.
 
 mod all_cores;
-mod bench;
 mod buffers;
 mod discovery;
 mod failure;
-mod indirect;
+pub mod indirect;
 mod init;
 mod interrupts;
-pub mod isolation;
+mod isolation;
 mod managed_exit;
-mod memory;
+pub mod memory;
 mod messages;
 mod normal_world;
 mod notifications;
+mod one_core;
 mod partition_calls;
 mod preemption;
 mod state;
 mod stress;
-pub mod versions;
+mod template;
+mod versions;
 
 use crate::check::Check;
 
-/// All groups but the one that ends partitions ([`isolation`]), in the order in which they run. Each is chosen by its word.
+/// All groups. The host chooses what runs, in which order.
 pub const TABLE: &[&[Check]] = &[
     discovery::CHECKS,
     buffers::CHECKS,
@@ -37,18 +38,48 @@ pub const TABLE: &[&[Check]] = &[
     stress::CHECKS,
     normal_world::CHECKS,
     failure::CHECKS,
+    isolation::CHECKS,
     all_cores::CHECKS,
     managed_exit::CHECKS,
     versions::CHECKS,
     init::CHECKS,
-    bench::CHECKS,
+    init::second::CHECKS,
+    one_core::CHECKS,
+    template::CHECKS,
 ];
 
-/// A check's line in a table.
+/// A group's table: section, name, instances, versions of the caller, what is expected; then `= function`, where that is not the
+/// name's.
 macro_rules! checks {
-    ($group:literal: $($name:ident,)*) => {
+    ($group:literal: $($section:literal $name:ident [$($instance:ident)*] $versions:ident $expected:literal $(= $run:expr)?;)*) => {
         /// The group's checks.
-        pub const CHECKS: &[$crate::check::Check] = &[$($crate::check::Check { group: $group, name: stringify!($name), run: $name },)*];
+        pub const CHECKS: &[$crate::check::Check] = &[$($crate::check::Check {
+            group: $group,
+            name: stringify!($name),
+            section: $section,
+            instances: &[$($crate::instance::Instance::$instance),*],
+            versions: $crate::check::$versions,
+            expected: $expected,
+            run: $crate::checks::function!($name $($run)?),
+        }),*];
     };
 }
-use checks;
+pub(crate) use checks;
+
+macro_rules! function {
+    ($name:ident) => {
+        $name
+    };
+    ($name:ident $run:expr) => {
+        $run
+    };
+}
+pub(crate) use function;
+
+/// What every group uses.
+mod prelude {
+    pub(crate) use super::checks;
+    pub use crate::check::{Outcome, Problem};
+    pub use crate::instance::{Instance, call_from};
+    pub use crate::{ensure, expect, fail, pass, skip};
+}

@@ -1,18 +1,16 @@
 //! What the normal world can reach by itself: nothing of the secure world.
 #![expect(unsafe_code, reason = "accesses that must fault")]
 
-use super::checks;
-use crate::check::Outcome;
+use super::prelude::*;
 use crate::probes::serves;
-use crate::{ensure, pass};
-use bulkhead_testkit::{PROBE_EL0, PROBE_EL1};
+use conformance_testkit::{PROBE_EL0, PROBE_EL1};
 
 checks! { "normal-world":
-    secure_memory_cannot_be_read,
-    secure_memory_cannot_be_written,
-    secure_memory_cannot_be_executed,
-    secure_flash_cannot_be_reached,
-    secure_devices_cannot_be_reached,
+    "2.1" secure_memory_cannot_be_read [Ns] ANY "a fault";
+    "2.1" secure_memory_cannot_be_written [Ns] ANY "a fault";
+    "2.1" secure_memory_cannot_be_executed [Ns] ANY "a fault";
+    "2.1" secure_flash_cannot_be_reached [Ns] ANY "a fault";
+    "2.1" secure_devices_cannot_be_reached [Ns] ANY "a fault";
 }
 
 /// TF-A, Bulkhead (image and RAM), the partitions' packages, the end of the secure RAM.
@@ -43,15 +41,15 @@ fn unwritable(addresses: &[u64]) -> Outcome {
     pass!("{} addresses fault", addresses.len())
 }
 
-fn secure_memory_cannot_be_read() -> Outcome {
+fn secure_memory_cannot_be_read(_: Instance) -> Outcome {
     unreadable(&SECURE)
 }
 
-fn secure_memory_cannot_be_written() -> Outcome {
+fn secure_memory_cannot_be_written(_: Instance) -> Outcome {
     unwritable(&SECURE)
 }
 
-fn secure_memory_cannot_be_executed() -> Outcome {
+fn secure_memory_cannot_be_executed(_: Instance) -> Outcome {
     for address in SECURE {
         // SAFETY: a fetch that must fault.
         ensure!(unsafe { bulkhead_sdk::execute(address) }.is_none(), "executed {address:#x}");
@@ -59,11 +57,11 @@ fn secure_memory_cannot_be_executed() -> Outcome {
     pass!("{} addresses fault", SECURE.len())
 }
 
-fn secure_flash_cannot_be_reached() -> Outcome {
+fn secure_flash_cannot_be_reached(_: Instance) -> Outcome {
     unreadable(&FLASH)?;
     unwritable(&FLASH)
 }
 
-fn secure_devices_cannot_be_reached() -> Outcome {
+fn secure_devices_cannot_be_reached(_: Instance) -> Outcome {
     unreadable(&DEVICES)
 }

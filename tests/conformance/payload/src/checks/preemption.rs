@@ -1,22 +1,21 @@
 //! Interrupts of the normal world while a partition runs, and FFA_RUN.
 
-use super::checks;
-use crate::check::Outcome;
+use super::prelude::*;
 use crate::probes::{ask, describe, finish, resume, resumed, send, serves};
-use crate::{board, cores, ensure, gic, pass};
+use crate::{board, cores, gic};
 use bulkhead_sdk::call;
 use bulkhead_sdk::ffa::{Regs, Status, function};
 use bulkhead_sdk::message::{Convention, response_payload};
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
 
 checks! { "preemption":
-    interrupt_returns_the_core_and_run_resumes,
-    interrupted_partition_is_busy_for_others,
-    many_interrupts_lose_nothing,
-    interrupted_chain_resumes_at_its_tail,
-    interrupted_partition_moves_to_another_core,
-    pinned_vcpu_is_resumed_by_its_core_only,
-    run_of_a_waiting_partition_returns_at_its_wait,
+    "9.2" interrupt_returns_the_core_and_run_resumes [Ns] ANY "FFA_INTERRUPT that names the partition; FFA_RUN resumes it";
+    "14.3" interrupted_partition_is_busy_for_others [Ns] ANY "BUSY";
+    "9.2" many_interrupts_lose_nothing [Ns] ANY "no register changed";
+    "8.3" interrupted_chain_resumes_at_its_tail [Ns] ANY "the response of the chain's tail";
+    "14.3" interrupted_partition_moves_to_another_core [Ns] ANY "FFA_RUN resumes it there";
+    "14.3" pinned_vcpu_is_resumed_by_its_core_only [Ns] ANY "INVALID_PARAMETERS or DENIED on another core";
+    "14.3" run_of_a_waiting_partition_returns_at_its_wait [Ns] ANY "FFA_MSG_WAIT";
 }
 
 const BOTH: [Probe; 2] = [PROBE_EL1, PROBE_EL0];
@@ -24,7 +23,7 @@ const BOTH: [Probe; 2] = [PROBE_EL1, PROBE_EL0];
 /// Milliseconds that are long enough for an interrupt to come, whatever else the emulator's machine is busy with.
 const LONG: u64 = 500;
 
-fn interrupt_returns_the_core_and_run_resumes() -> Outcome {
+pub fn interrupt_returns_the_core_and_run_resumes(_: Instance) -> Outcome {
     for probe in BOTH {
         let before = gic::timer_interrupts();
         gic::start_timer_once(5_000);
@@ -47,7 +46,7 @@ fn interrupt_returns_the_core_and_run_resumes() -> Outcome {
     pass!("both partitions")
 }
 
-fn interrupted_partition_is_busy_for_others() -> Outcome {
+fn interrupted_partition_is_busy_for_others(_: Instance) -> Outcome {
     for probe in BOTH {
         gic::start_timer_once(3_000);
         let reply = send(&probe, Convention::Direct2, &[Command::Spin as u64, LONG, 3]);
@@ -62,7 +61,7 @@ fn interrupted_partition_is_busy_for_others() -> Outcome {
     pass!("BUSY")
 }
 
-fn many_interrupts_lose_nothing() -> Outcome {
+fn many_interrupts_lose_nothing(_: Instance) -> Outcome {
     let before = resumed();
     for probe in BOTH {
         gic::start_timer(500);
@@ -76,7 +75,7 @@ fn many_interrupts_lose_nothing() -> Outcome {
     pass!("{count} times interrupted")
 }
 
-fn interrupted_chain_resumes_at_its_tail() -> Outcome {
+fn interrupted_chain_resumes_at_its_tail(_: Instance) -> Outcome {
     for (head, tail) in [(PROBE_EL1, PROBE_EL0), (PROBE_EL0, PROBE_EL1)] {
         let before = resumed();
         // On a host with other work the emulator's timer may miss a whole request: a few more give it another chance.
@@ -84,7 +83,7 @@ fn interrupted_chain_resumes_at_its_tail() -> Outcome {
             gic::start_timer(500);
             let ids = u64::from(head.id.0) << 16 | u64::from(tail.id.0);
             let spin = [u64::from(function::MSG_SEND_DIRECT_REQ_64), ids, 0, Command::Spin as u64, LONG, 5];
-            let reply = super::messages::call_from(&head, &spin);
+            let reply = call_from(&head, &spin);
             gic::stop_timer();
             let reply = reply?;
             ensure!(reply.function() == function::MSG_SEND_DIRECT_RESP_64, "{}: {}", head.name, describe(&reply));
@@ -112,7 +111,7 @@ fn run_to_the_end(target: u64) -> u64 {
     response_payload(Convention::Direct2, &reply).map_or(u64::MAX, |words| words[1])
 }
 
-fn interrupted_partition_moves_to_another_core() -> Outcome {
+fn interrupted_partition_moves_to_another_core(_: Instance) -> Outcome {
     ensure!(cores::start(1) && cores::start(2), "no more cores");
     for core in [1, 2] {
         gic::start_timer_once(5_000);
@@ -127,7 +126,7 @@ fn interrupted_partition_moves_to_another_core() -> Outcome {
     pass!("to cores 1 and 2")
 }
 
-fn pinned_vcpu_is_resumed_by_its_core_only() -> Outcome {
+fn pinned_vcpu_is_resumed_by_its_core_only(_: Instance) -> Outcome {
     ensure!(cores::start(1), "core 1 did not come");
     gic::start_timer_once(5_000);
     let reply = send(&PROBE_EL1, Convention::Direct2, &[Command::Spin as u64, LONG, 22]);
@@ -142,7 +141,7 @@ fn pinned_vcpu_is_resumed_by_its_core_only() -> Outcome {
     pass!("refused on core 1, resumed on core 0")
 }
 
-fn run_of_a_waiting_partition_returns_at_its_wait() -> Outcome {
+fn run_of_a_waiting_partition_returns_at_its_wait(_: Instance) -> Outcome {
     for probe in BOTH {
         let reply = call(Regs::new(&[u64::from(function::RUN), u64::from(probe.id.0) << 16]));
         ensure!(reply.function() == function::MSG_WAIT, "{}: {}", probe.name, describe(&reply));

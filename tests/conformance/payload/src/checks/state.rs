@@ -1,22 +1,21 @@
 //! Registers of the normal world and of partitions survive each other, with interrupts on.
 
-use super::checks;
-use crate::check::Outcome;
+use super::prelude::*;
 use crate::probes::{ask, resumed};
-use crate::{board, cores, ensure, gic, pass};
+use crate::{board, cores, gic};
 use bulkhead_sdk::Line;
-use bulkhead_testkit::registers::BelowEl2;
-use bulkhead_testkit::vectors::{Sve, check_simd, check_za, fill_simd, fill_za, forget_za, says_streaming, streaming, vector_bytes};
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, VICTIM_EL0, VICTIM_EL1};
+use conformance_testkit::registers::BelowEl2;
+use conformance_testkit::vectors::{Sve, check_simd, check_za, fill_simd, fill_za, forget_za, says_streaming, streaming, vector_bytes};
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, VICTIM_EL0, VICTIM_EL1};
 
 checks! { "state":
-    system_registers_survive_partitions,
-    simd_registers_survive_partitions,
-    sve_registers_survive_partitions,
-    sme_array_survives_partitions,
-    streaming_mode_survives_partitions,
-    partitions_keep_their_registers,
-    partitions_keep_their_registers_on_every_core,
+    "4.1" system_registers_survive_partitions [Ns] ANY "no register of EL1 and EL0 changed";
+    "11.2" simd_registers_survive_partitions [Ns] ANY "no FP/SIMD register changed";
+    "11.2" sve_registers_survive_partitions [Ns] ANY "no SVE register changed";
+    "11.2" sme_array_survives_partitions [Ns] ANY "no row of ZA changed";
+    "11.2" streaming_mode_survives_partitions [Ns] ANY "streaming mode and its registers as they were";
+    "4.1" partitions_keep_their_registers [Ns] ANY "no register of any partition changed";
+    "4.1" partitions_keep_their_registers_on_every_core [Ns] ANY "no register of any vCPU changed";
 }
 
 /// Rounds of each check.
@@ -40,7 +39,7 @@ fn disturbance(seed: u64) -> Result<(), Line> {
     Ok(())
 }
 
-fn system_registers_survive_partitions() -> Outcome {
+fn system_registers_survive_partitions(_: Instance) -> Outcome {
     let before = resumed();
     for seed in 1..=ROUNDS {
         let mut filled = [0; 64];
@@ -54,7 +53,7 @@ fn system_registers_survive_partitions() -> Outcome {
             }
         });
         if let Some((n, value)) = wrong {
-            return Err(Line::new(format_args!("{} is {value:#x}, was {:#x}", BelowEl2::NAMES[n], filled[n])));
+            fail!("{} is {value:#x}, was {:#x}", BelowEl2::NAMES[n], filled[n]);
         }
     }
     let interrupts = resumed() - before;
@@ -62,7 +61,7 @@ fn system_registers_survive_partitions() -> Outcome {
     pass!("{} registers, {ROUNDS} rounds, {interrupts} interrupts", BelowEl2::NAMES.len())
 }
 
-fn simd_registers_survive_partitions() -> Outcome {
+fn simd_registers_survive_partitions(_: Instance) -> Outcome {
     for seed in 1..=ROUNDS {
         fill_simd(seed);
         disturb(seed)?;
@@ -72,9 +71,9 @@ fn simd_registers_survive_partitions() -> Outcome {
     pass!("v0 to v31, FPSR, FPCR, {ROUNDS} rounds")
 }
 
-fn sve_registers_survive_partitions() -> Outcome {
+fn sve_registers_survive_partitions(_: Instance) -> Outcome {
     if !board::has_sve() {
-        return pass!("this CPU has no SVE");
+        skip!("this CPU has no SVE");
     }
     let length = vector_bytes();
     for seed in 1..=ROUNDS {
@@ -90,9 +89,9 @@ fn sve_registers_survive_partitions() -> Outcome {
     pass!("z0 to z31, p0 to p15, FFR of {length} bytes, {ROUNDS} rounds")
 }
 
-fn sme_array_survives_partitions() -> Outcome {
+fn sme_array_survives_partitions(_: Instance) -> Outcome {
     if !board::has_sme() {
-        return pass!("this CPU has no SME");
+        skip!("this CPU has no SME");
     }
     let mut rows = 0;
     for seed in 1..=2 {
@@ -107,9 +106,9 @@ fn sme_array_survives_partitions() -> Outcome {
     pass!("{rows} rows, 2 rounds")
 }
 
-fn streaming_mode_survives_partitions() -> Outcome {
+fn streaming_mode_survives_partitions(_: Instance) -> Outcome {
     if !board::has_sme() {
-        return pass!("this CPU has no SME");
+        skip!("this CPU has no SME");
     }
     let mut length = 0;
     for seed in 1..=ROUNDS {
@@ -129,7 +128,7 @@ fn streaming_mode_survives_partitions() -> Outcome {
     pass!("z0 to z31, p0 to p15 of {length} bytes, {ROUNDS} rounds")
 }
 
-fn partitions_keep_their_registers() -> Outcome {
+fn partitions_keep_their_registers(_: Instance) -> Outcome {
     let all = [PROBE_EL1, PROBE_EL0, VICTIM_EL1, VICTIM_EL0];
     for round in 1..=ROUNDS {
         for (n, probe) in all.iter().enumerate() {
@@ -160,7 +159,7 @@ fn check_el1(_: u64) -> u64 {
     ask(&PROBE_EL1, Command::Check, &[]).map_or(u64::MAX, |words| words[0])
 }
 
-fn partitions_keep_their_registers_on_every_core() -> Outcome {
+fn partitions_keep_their_registers_on_every_core(_: Instance) -> Outcome {
     for core in 1..4 {
         ensure!(cores::start(core), "core {core} did not come");
         cores::ask(core, fill_el1, 0x100 + core as u64);

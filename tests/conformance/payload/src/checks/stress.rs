@@ -1,15 +1,14 @@
 //! Everything at once: messages and interrupts on all cores, memory that comes and goes, a core that goes off and on.
 
-use super::checks;
-use crate::check::Outcome;
+use super::prelude::*;
 use crate::probes::{SELF, ask, resumed};
-use crate::{cores, ensure, gic, pass};
+use crate::{cores, gic};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, READ_WRITE, Range};
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1};
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1};
 
 checks! { "stress":
-    cores_and_memory_do_not_disturb_each_other,
+    "4.1" cores_and_memory_do_not_disturb_each_other [Ns] ANY "nothing goes wrong on any core";
 }
 
 /// Cycles of memory transactions on the boot core.
@@ -37,7 +36,7 @@ fn exercise(seed: u64) -> u64 {
     wrong
 }
 
-fn cores_and_memory_do_not_disturb_each_other() -> Outcome {
+fn cores_and_memory_do_not_disturb_each_other(_: Instance) -> Outcome {
     MAILBOX.map().map_err(|status| Line::new(format_args!("map: {status:?}")))?;
     let before = resumed();
     let outcome = everything();

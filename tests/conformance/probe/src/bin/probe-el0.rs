@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use bulkhead_probe::{Level, run};
+use conformance_probe::{Level, run};
 use bulkhead_sdk::Program;
 
 struct ProbeEl0;

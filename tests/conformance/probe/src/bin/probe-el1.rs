@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use bulkhead_probe::{Level, interrupted, run, run_secondary};
+use conformance_probe::{Level, interrupted, run, run_secondary};
 use bulkhead_sdk::Program;
 
 struct ProbeEl1;

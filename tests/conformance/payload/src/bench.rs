@@ -3,29 +3,41 @@
 //! says what the last so many were. Nothing here knows which SPMC is measured.
 #![expect(unsafe_code, reason = "the markers are instructions")]
 
-use super::{checks, indirect};
-use super::memory::{give, give_back, retrieve_from, with_buffers};
-use super::messages::call_from;
-use crate::check::Outcome;
+use crate::checks::indirect;
+use crate::checks::memory::{give, give_back, retrieve_from, with_buffers};
+use crate::check::{Outcome, Problem};
+use crate::instance::{Instance, call_from};
 use crate::probes::{SELF, describe, finish, resume, send};
 use crate::{board, ensure, gic, pass, say};
 use bulkhead_sdk::ffa::{Regs, Version, function};
 use bulkhead_sdk::memory::{Kind, Range};
 use bulkhead_sdk::message::{Convention, request};
 use bulkhead_sdk::{Line, PAGE, call};
-use bulkhead_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
+use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
 
-checks! { "bench":
-    discovery,
-    direct_requests,
-    nested_requests,
-    run_of_a_waiting_partition,
-    yield_and_run,
-    preempted_requests,
-    notifications,
-    indirect_messages,
-    memory_shares,
-    memory_shares_among_others,
+/// One operation or several like it, by name.
+const ALL: &[(&str, fn(Instance) -> Outcome)] = &[
+    ("discovery", discovery),
+    ("direct_requests", direct_requests),
+    ("nested_requests", nested_requests),
+    ("run_of_a_waiting_partition", run_of_a_waiting_partition),
+    ("yield_and_run", yield_and_run),
+    ("preempted_requests", preempted_requests),
+    ("notifications", notifications),
+    ("indirect_messages", indirect_messages),
+    ("memory_shares", memory_shares),
+    ("memory_shares_among_others", memory_shares_among_others),
+];
+
+/// Runs them: `STEP bench.<name> PASS|FAIL <detail>` for each.
+pub fn run() {
+    for (name, operation) in ALL {
+        match operation(Instance::Ns) {
+            Ok(remark) => say!("STEP bench.{name} PASS {remark}"),
+            Err(Problem::Found(problem)) => say!("STEP bench.{name} FAIL {problem}"),
+            Err(_) => say!("STEP bench.{name} FAIL it cannot be done here"),
+        }
+    }
 }
 
 const BOTH: [(Probe, &str); 2] = [(PROBE_EL1, "S-EL1"), (PROBE_EL0, "S-EL0")];
@@ -63,7 +75,7 @@ fn one_call(regs: Regs, answer: u32) -> Result<(), Line> {
     Ok(())
 }
 
-fn discovery() -> Outcome {
+fn discovery(_: Instance) -> Outcome {
     repeat("FFA_VERSION", "-", || {
         let reply = counted(|| call(Regs::new(&[u64::from(function::VERSION), u64::from(Version::V1_2.0)])));
         ensure!(Version(reply.w(0)).major() == 1, "answered {:#x}", reply.0[0]);
@@ -79,7 +91,7 @@ fn discovery() -> Outcome {
     pass!("5 calls")
 }
 
-fn direct_requests() -> Outcome {
+fn direct_requests(_: Instance) -> Outcome {
     let conventions = [
         ("direct request", Convention::Direct64, function::MSG_SEND_DIRECT_RESP_64),
         ("direct request 2", Convention::Direct2, function::MSG_SEND_DIRECT_RESP2),
@@ -93,7 +105,7 @@ fn direct_requests() -> Outcome {
     pass!("both kinds, both partitions")
 }
 
-fn nested_requests() -> Outcome {
+fn nested_requests(_: Instance) -> Outcome {
     for (from, to, instance) in [(PROBE_EL1, PROBE_EL0, "S-EL1 asks S-EL0"), (PROBE_EL0, PROBE_EL1, "S-EL0 asks S-EL1")] {
         let regs = request(Convention::Direct64, SELF, from.id, from.uuid, &[Command::Nested as u64, u64::from(to.id.0), 7]);
         repeat("direct request, nested", instance, || one_call(regs, function::MSG_SEND_DIRECT_RESP_64))?;
@@ -101,7 +113,7 @@ fn nested_requests() -> Outcome {
     pass!("both ways round")
 }
 
-fn run_of_a_waiting_partition() -> Outcome {
+fn run_of_a_waiting_partition(_: Instance) -> Outcome {
     for (probe, instance) in BOTH {
         let regs = Regs::new(&[u64::from(function::RUN), u64::from(probe.id.0) << 16]);
         repeat("FFA_RUN, waiting", instance, || one_call(regs, function::MSG_WAIT))?;
@@ -109,7 +121,7 @@ fn run_of_a_waiting_partition() -> Outcome {
     pass!("both partitions")
 }
 
-fn yield_and_run() -> Outcome {
+fn yield_and_run(_: Instance) -> Outcome {
     for (probe, instance) in BOTH {
         let mut yielded = send(&probe, Convention::Direct64, &[Command::Yield as u64, u64::from(TIMES) + 1]);
         repeat("FFA_RUN, then FFA_YIELD", instance, || {
@@ -124,7 +136,7 @@ fn yield_and_run() -> Outcome {
 }
 
 /// An interrupt is pending when the partition is entered: it goes back at once, the normal world takes the interrupt and resumes it.
-fn preempted_requests() -> Outcome {
+fn preempted_requests(_: Instance) -> Outcome {
     for (probe, instance) in BOTH {
         let regs = request(Convention::Direct64, SELF, probe.id, probe.uuid, &[Command::Echo as u64, 2, 3, 4]);
         repeat("interrupt, then FFA_RUN", instance, || {
@@ -162,7 +174,7 @@ fn own(regs: &[u64]) -> Result<(), Line> {
     Ok(())
 }
 
-fn notifications() -> Outcome {
+fn notifications(_: Instance) -> Outcome {
     let id = u64::from(PROBE_EL1.id.0);
     own(&[u64::from(function::NOTIFICATION_BITMAP_CREATE), 0, 1])?;
     own(&[u64::from(function::NOTIFICATION_BIND), id << 16, 0, BITS, 0])?;
@@ -189,7 +201,7 @@ fn notifications() -> Outcome {
     pass!("set, asked for and got")
 }
 
-fn indirect_messages() -> Outcome {
+fn indirect_messages(_: Instance) -> Outcome {
     indirect::with_buffers(|| {
         for (probe, instance) in [(PROBE_EL1, "to S-EL1"), (PROBE_EL0, "to S-EL0")] {
             repeat("FFA_MSG_SEND2", instance, || {
@@ -218,7 +230,7 @@ fn share_cycle(probe: &Probe, ranges: &[Range]) -> Result<(), Line> {
     give_back(probe, handle)
 }
 
-fn memory_shares() -> Outcome {
+fn memory_shares(_: Instance) -> Outcome {
     let scattered: [Range; 128] = core::array::from_fn(|n| Range { address: UNUSED + (2 * n * PAGE) as u64, pages: 1 });
     let long: [Range; 512] = core::array::from_fn(|n| Range { address: UNUSED + (9 * n * PAGE) as u64, pages: 8 });
     let cases: [(&[Range], &str); 5] = [
@@ -241,7 +253,7 @@ fn memory_shares() -> Outcome {
 /// Shares that stay meanwhile: two numbers, so that growth shows. With one already, the tables of the neighbourhood stay.
 const ALIVE: [(usize, &str); 2] = [(1, "S-EL1, 1 page beside 1 share"), (32, "S-EL1, 1 page beside 32 shares")];
 
-fn memory_shares_among_others() -> Outcome {
+fn memory_shares_among_others(_: Instance) -> Outcome {
     with_buffers(|| {
         for (count, instance) in ALIVE {
             let mut handles = [0; 32];
