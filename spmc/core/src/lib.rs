@@ -30,6 +30,8 @@ mod mailbox;
 pub mod memory;
 mod memory_calls;
 mod messaging;
+#[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
+mod models;
 mod notifications;
 pub mod partition;
 mod permissions;
