@@ -22,7 +22,7 @@ fn number(name: &str, default: usize) -> usize {
 
 fn run(scheduler: impl Scheduler + 'static, test: Arc<dyn Fn() + Send + Sync>) {
     let mut config = Config::new();
-    config.stack_size = 1 << 20;
+    config.stack_size = 1 << 23;
     config.max_steps = MaxSteps::FailAfter(STEPS);
     config.silence_warnings = true;
     Runner::new(scheduler, config).run(move || test());
