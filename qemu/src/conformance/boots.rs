@@ -20,6 +20,8 @@ pub struct Boot {
     pub groups: &'static [&'static str],
     /// Cores of the machine.
     pub cpus: u32,
+    /// Longest silence of the machine, in seconds.
+    pub silence: u64,
 }
 
 impl Boot {
@@ -96,6 +98,7 @@ const PLAIN: Boot = Boot {
     speak: ["1.2"; 5],
     groups: &[],
     cpus: crate::machine::CPUS,
+    silence: 60,
 };
 
 /// All boots of the suite.
@@ -170,23 +173,30 @@ pub const BOOTS: &[Boot] = &[
 ];
 
 /// Boots that only this repository's own tests make: what they check is not the specification's.
-pub const OWN_BOOTS: &[Boot] = &[Boot {
-    name: "template",
-    shows: "the partition of partitions/template",
-    spmc_manifest: "manifests/tests/spmc-template.dts",
-    partitions: &[
-        EL1,
-        partition(
-            "adder",
-            "partitions/template/template.dts",
-            Crate { package: "bulkhead-template", binary: "bulkhead-template", features: &[] },
-            0x0ec0_0000,
-            "0add0add-1234-4567-89ab-cdef01234567",
-        ),
-    ],
-    groups: &["template"],
-    ..PLAIN
-}];
+pub const OWN_BOOTS: &[Boot] = &[
+    Boot {
+        name: "template",
+        shows: "the partition of partitions/template",
+        spmc_manifest: "manifests/tests/spmc-template.dts",
+        partitions: &[
+            EL1,
+            partition(
+                "adder",
+                "partitions/template/template.dts",
+                Crate { package: "bulkhead-template", binary: "bulkhead-template", features: &[] },
+                0x0ec0_0000,
+                "0add0add-1234-4567-89ab-cdef01234567",
+            ),
+        ],
+        groups: &["template"],
+        ..PLAIN
+    },
+    HARNESS,
+];
+
+/// A payload that breaks the machine in every way that the host must notice.
+pub const HARNESS: Boot =
+    Boot { name: "harness", shows: "a payload that hangs, resets and crashes, and goes on", groups: &["harness"], silence: 8, ..PLAIN };
 
 /// What is benchmarked: one partition of each kind. The payload runs no checks, but what it repeats.
 pub const BENCH: Boot = Boot { name: "bench", shows: "what each operation costs", partitions: &[EL1, EL0], cpus: 1, ..PLAIN };

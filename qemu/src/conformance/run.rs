@@ -20,8 +20,8 @@ use crate::project::Project;
 use crate::system::{self, Assembled, Partition, System};
 use crate::toolchain::{self, Crate, Image, Profile};
 
-/// How long a run of the machine may be silent, and how long it may take.
-const LIMITS: Limits = Limits { silence: Duration::from_secs(60), total: Duration::from_secs(600) };
+/// How long a run of the machine may take.
+const TOTAL: Duration = Duration::from_secs(600);
 
 /// The SPMC under test.
 #[derive(Clone, Debug)]
@@ -137,6 +137,7 @@ impl Suite {
     /// When the system cannot be assembled or QEMU cannot be started, or on Ctrl-C.
     pub fn run(&self, project: &Project, spmc: &Spmc, plan: &Plan, on_record: &mut dyn FnMut(&Record)) -> Result<Outcome> {
         let assembled = self.assemble(project, spmc, &plan.boot)?;
+        let limits = Limits { silence: Duration::from_secs(plan.boot.silence), total: TOTAL };
         let mut outcome = Outcome::default();
         let mut at = 0;
         while at < plan.checks.len() {
@@ -159,7 +160,7 @@ impl Suite {
                 records.push(record);
             };
             let mut run = machine.start()?;
-            let end = run.follow(&LIMITS, &mut |line| follower.line(line, &mut keep) == Next::Read)?;
+            let end = run.follow(&limits, &mut |line| follower.line(line, &mut keep) == Next::Read)?;
             at += follower.close(&end.show(), &mut keep);
             outcome.normal += run.console(Port::Normal).text();
             outcome.secure += run.console(Port::Secure).text();

@@ -5,8 +5,8 @@ use anyhow::Result;
 use regex::Regex;
 
 use super::Tally;
-use crate::conformance::boots::{BOOTS, Boot, OWN_BOOTS};
-use crate::conformance::record::Verdict;
+use crate::conformance::boots::{BOOTS, Boot, HARNESS, OWN_BOOTS};
+use crate::conformance::record::{Record, Verdict};
 use crate::conformance::run::{Outcome, Spmc, Suite};
 use crate::progress::{self, Progress};
 use crate::project::Project;
@@ -36,6 +36,11 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
     let spmc = Spmc::own(project, progress, None)?;
     for plan in suite.select(&boots, None)? {
         println!("Boot '{}': {}", plan.boot.name, plan.boot.shows);
+        if plan.boot.name == HARNESS.name {
+            let outcome = suite.run(project, &spmc, &plan, &mut |_| ())?;
+            tally += judge_harness(&outcome.records);
+            continue;
+        }
         let outcome = suite.run(project, &spmc, &plan, &mut |record| {
             println!("  {}", record.show());
             match record.result {
@@ -64,6 +69,38 @@ fn judge(boot: &str, outcome: &Outcome) -> Tally {
     }
     println!("  FAIL boot.{boot} the secure console: {}", problems.join("; "));
     Tally { passed: 0, failed: 1 }
+}
+
+/// What must have become of the checks that break the machine: verdict, and a part of what the record says.
+const BREAKS: &[(&str, Verdict, &str)] = &[
+    ("hang", Verdict::Fail, "without a word"),
+    ("goes_on_after_a_hang", Verdict::Pass, "here"),
+    ("reset", Verdict::Fail, "powered off"),
+    ("goes_on_after_a_reset", Verdict::Pass, "here"),
+    ("start_again", Verdict::Fail, "started again by itself"),
+    ("panic", Verdict::Fail, "asked to"),
+    ("need_a_fresh_machine", Verdict::Fail, "just started"),
+    ("leave_out", Verdict::Skip, "asked to"),
+    ("goes_on_after_all", Verdict::Pass, "here"),
+];
+
+/// One test for each.
+fn judge_harness(records: &[Record]) -> Tally {
+    let mut tally = Tally::default();
+    for (n, (name, verdict, part)) in BREAKS.iter().enumerate() {
+        let record = records.get(n).filter(|record| record.name == *name && record.result == *verdict && record.show().contains(part));
+        match record {
+            Some(record) => {
+                tally.passed += 1;
+                println!("  PASS harness.{name} is recorded as: {}", record.show());
+            }
+            None => {
+                tally.failed += 1;
+                println!("  FAIL harness.{name} is recorded as: {}", records.get(n).map_or_else(|| "nothing".to_owned(), Record::show));
+            }
+        }
+    }
+    tally
 }
 
 /// Patterns that `console` does not have.

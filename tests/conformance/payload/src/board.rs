@@ -7,6 +7,7 @@ use bulkhead_sdk::ffa::Regs;
 const CPU_ON: u64 = 0xC400_0003;
 const CPU_OFF: u64 = 0x8400_0002;
 const SYSTEM_OFF: u64 = 0x8400_0008;
+const SYSTEM_RESET: u64 = 0x8400_0009;
 
 /// CPTR_EL2 without E2H: RES1 bits, nothing trapped.
 const NOTHING_TRAPPED: u64 = 0x22ff;
@@ -72,4 +73,20 @@ pub fn power_off() -> ! {
     loop {
         let _ = call_by_smc(Regs::new(&[SYSTEM_OFF]));
     }
+}
+
+/// PSCI SYSTEM_RESET.
+pub fn reset() -> ! {
+    loop {
+        let _ = call_by_smc(Regs::new(&[SYSTEM_RESET]));
+    }
+}
+
+/// Where the firmware enters this program.
+const ENTRY: usize = 0x6000_0000;
+
+/// Enters this program anew, without the firmware.
+pub fn start_again() -> ! {
+    // SAFETY: the entry code takes nothing over from before.
+    unsafe { core::arch::asm!("br {}", in(reg) ENTRY, options(noreturn)) }
 }

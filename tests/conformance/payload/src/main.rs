@@ -16,7 +16,7 @@ mod gic;
 mod instance;
 mod probes;
 
-use bulkhead_sdk::{Line, Program, message};
+use bulkhead_sdk::{Program, message};
 use core::panic::PanicInfo;
 use instance::Instance;
 
@@ -58,7 +58,7 @@ impl Program for Payload {
     }
 
     fn panic(info: &PanicInfo<'_>) -> ! {
-        say!("CRASH {}", Line::new(format_args!("{info}")));
+        say!("CRASH panic: {}", info.message());
         board::power_off()
     }
 }

@@ -4,6 +4,7 @@ mod all_cores;
 mod buffers;
 mod discovery;
 mod failure;
+mod harness;
 pub mod indirect;
 mod init;
 mod interrupts;
@@ -46,6 +47,7 @@ pub const TABLE: &[&[Check]] = &[
     init::second::CHECKS,
     one_core::CHECKS,
     template::CHECKS,
+    harness::CHECKS,
 ];
 
 /// A group's table: section, name, instances, versions of the caller, what is expected; then `= function`, where that is not the
