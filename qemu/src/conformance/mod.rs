@@ -2,10 +2,11 @@
 //! which checks hold. Nothing here knows what an SPMC prints.
 //!
 //! [`catalogue`] knows the checks, [`boots`] the systems in which they run, [`record`] follows the payload's console, [`run`] drives
-//! the machine, [`report`] writes results.
+//! the machine, [`report`] writes results; [`mutants`] shows that checks can fail.
 
 pub mod boots;
 pub mod catalogue;
+mod mutants;
 pub mod record;
 pub mod report;
 pub mod run;
@@ -23,6 +24,9 @@ use run::{Spmc, Suite};
 /// # Errors
 /// When the suite cannot be built or started, no check is selected, or a file cannot be read or written.
 pub fn command(project: &Project, progress: &Progress, options: &ConformanceOptions) -> Result<bool> {
+    if options.mutants {
+        return mutants::command(project, progress, options.filter.as_deref(), options.list);
+    }
     let suite = Suite::build(project, progress, boots::BOOTS)?;
     let selected = suite.select(boots::BOOTS, options.filter.as_deref())?;
     if selected.is_empty() {

@@ -40,6 +40,9 @@ pub struct Record {
     pub reason: String,
 }
 
+/// How the reason begins of a check that was not even tried.
+pub const NOT_STARTED: &str = "the system did not start";
+
 impl Record {
     fn new(check: &Check, result: Verdict, found: &str, reason: &str) -> Self {
         Self {
@@ -184,7 +187,7 @@ impl<'a> Follower<'a> {
         if !self.ready {
             // Nothing of this boot can be tried at all.
             for check in &self.plan[self.settled..] {
-                on_record(Record::broken(check, &format!("the system did not start: {how}")));
+                on_record(Record::broken(check, &format!("{NOT_STARTED}: {how}")));
             }
             return self.plan.len();
         }

@@ -1,6 +1,7 @@
 //! Drives the machine: builds the suite, boots a system with a plan of checks, and boots it again with the rest of the plan when a
 //! check needs that or has broken it.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::boots::{BENCH, Boot, PAYLOAD};
 use super::catalogue::{self, Check, Rule};
-use super::record::{Follower, Next, Record};
+use super::record::{Follower, Next, Record, Verdict};
 use crate::build::tfa;
 use crate::console::Port;
 use crate::graph::{self, Artifacts};
@@ -69,6 +70,8 @@ pub struct Plan {
     pub boot: Boot,
     /// The checks, in order.
     pub checks: Vec<Check>,
+    /// Whether the first check that fails ends it.
+    pub until_failure: bool,
 }
 
 /// What came of a plan.
@@ -125,7 +128,7 @@ impl Suite {
             let mut checks = catalogue::checks(&self.rules, boot);
             checks.retain(|check| filter == Some(boot.name) || check.matches(filter));
             if !checks.is_empty() {
-                plans.push(Plan { boot: *boot, checks });
+                plans.push(Plan { boot: *boot, checks, until_failure: false });
             }
         }
         Ok(plans)
@@ -140,7 +143,8 @@ impl Suite {
         let limits = Limits { silence: Duration::from_secs(plan.boot.silence), total: TOTAL };
         let mut outcome = Outcome::default();
         let mut at = 0;
-        while at < plan.checks.len() {
+        let enough = Cell::new(false);
+        while at < plan.checks.len() && !enough.get() {
             let rest = &plan.checks[at..];
             let entries: Vec<String> = rest.iter().map(Check::plan_entry).collect();
             let machine = Machine {
@@ -157,11 +161,14 @@ impl Suite {
             let records = &mut outcome.records;
             let mut keep = |record: Record| {
                 on_record(&record);
+                enough.set(enough.get() || plan.until_failure && record.result == Verdict::Fail);
                 records.push(record);
             };
             let mut run = machine.start()?;
-            let end = run.follow(&limits, &mut |line| follower.line(line, &mut keep) == Next::Read)?;
-            at += follower.close(&end.show(), &mut keep);
+            let end = run.follow(&limits, &mut |line| follower.line(line, &mut keep) == Next::Read && !enough.get())?;
+            if !enough.get() {
+                at += follower.close(&end.show(), &mut keep);
+            }
             outcome.normal += run.console(Port::Normal).text();
             outcome.secure += run.console(Port::Secure).text();
             outcome.took += run.elapsed();

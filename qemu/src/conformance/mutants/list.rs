@@ -1,0 +1,173 @@
+//! The mutants: each is one place in the SPMC that behaves wrongly, with the group of checks that has to notice.
+
+/// One deliberately wrong behaviour.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    /// What is wrong.
+    pub name: &'static str,
+    /// The group of checks that has to notice.
+    pub group: &'static str,
+    /// File below `spmc/`.
+    pub file: &'static str,
+    /// An expression that stands exactly once in the file. Where more text is needed to find it, the expression is between « and ».
+    pub original: &'static str,
+    /// The expression that takes its place while the mutant is chosen.
+    pub wrong: &'static str,
+}
+
+macro_rules! mutants {
+    ($($group:literal: $name:literal in $file:literal: $original:literal => $wrong:literal,)*) => {
+        /// All of them.
+        pub const MUTANTS: &[Mutant] = &[$(Mutant { name: $name, group: $group, file: $file, original: $original, wrong: $wrong },)*];
+    };
+}
+
+mutants! {
+    // Discovery.
+    "discovery": "another major version is served" in "core/src/discovery.rs":
+        "version.major() != OUR_VERSION.major()" => "false",
+    "discovery": "bit 31 of a version is ignored" in "core/src/discovery.rs":
+        "asked & 1 << 31 != 0" => "false",
+    "discovery": "input properties of FFA_FEATURES are ignored" in "core/src/discovery.rs":
+        "properties & !(if retrieve { NS_BIT } else { 0 }) != 0" => "false",
+    "discovery": "every function is a feature" in "core/src/discovery.rs":
+        "if supported { Ok(Regs::success(&[])) } else { Err(UNKNOWN) }" => "Ok(Regs::success(&[]))",
+    "discovery": "FFA_ID_GET names the SPMC" in "core/src/discovery.rs":
+        "self.id(call.from).0" => "EndpointId::SPMC.0",
+    "discovery": "reserved flags of FFA_PARTITION_INFO_GET are ignored" in "core/src/discovery.rs":
+        "flags & !COUNT_ONLY != 0" => "false",
+    "discovery": "a service is selected by nobody's UUID" in "core/src/discovery.rs":
+        "s.uuid == uuid" => "true",
+    "discovery": "partition information does not give the RX buffer away" in "core/src/discovery.rs":
+        "mailbox.give()" => "()",
+    "discovery": "a stale tag is taken" in "core/src/discovery.rs":
+        "tag != (if start == 0 { 0 } else { current })" => "false",
+    "discovery": "a start index beyond the last is taken" in "core/src/discovery.rs":
+        "start >= count" => "false",
+
+    // RX and TX buffers.
+    "buffers": "buffers are mapped twice" in "core/src/mailbox.rs":
+        "if «mailbox.mapped» {" => "false",
+    "buffers": "RX and TX may be the same page" in "core/src/mailbox.rs":
+        "tx == rx" => "false",
+    "buffers": "buffers need not be aligned" in "core/src/mailbox.rs":
+        "tx % BUFFER_SIZE != 0" => "false",
+    "buffers": "shared memory may be a buffer" in "core/src/mailbox.rs":
+        "!holding.is_exclusive()" => "false",
+    "buffers": "a buffer that the caller does not own is released" in "core/src/mailbox.rs":
+        "!mailbox.full" => "false",
+    "buffers": "unmapping nothing succeeds" in "core/src/mailbox.rs":
+        "if mailbox.unmap() { Ok(Regs::success(&[])) } else { Err(Status::InvalidParameters) }" => "{ mailbox.unmap(); Ok(Regs::success(&[])) }",
+
+    // Direct messages.
+    "messages": "reserved bits of a request are ignored" in "core/src/messaging.rs":
+        "call.regs.w(2) != 0" => "false",
+    "messages": "a partition sends in another's name" in "core/src/messaging.rs":
+        "sender != config.id" => "false",
+    "messages": "the normal world sends in a partition's name" in "core/src/messaging.rs":
+        "sender.is_secure()" => "false",
+    "messages": "any service is taken for the receiver's" in "core/src/messaging.rs":
+        "s.uuid == service" => "true",
+    "messages": "the receiver's manifest does not say what it takes" in "core/src/messaging.rs":
+        "Methods::DIRECT_RECEIVE };\n        if !«config.methods.has(method)» {" => "true",
+    "messages": "a partition may request from the normal world" in "core/src/messaging.rs":
+        "!receiver.is_secure()" => "false",
+    "messages": "an answer goes to anybody" in "core/src/messaging.rs":
+        "receiver != requester" => "false",
+    "messages": "an answer may have another convention" in "core/src/messaging.rs":
+        "expected != model" => "false",
+    "messages": "FFA_RUN takes any vCPU" in "core/src/messaging.rs":
+        "vcpu.0 >= u16::from(config.vcpus)" => "false",
+    "messages": "FFA_MSG_WAIT ends a request" in "core/src/messaging.rs":
+        "state.model().is_direct()" => "false",
+    "messages": "the upper halves of a 32-bit message pass" in "core/src/messaging.rs":
+        "!function::is_64_bit(function)" => "false",
+    "messages": "x7 of a message is lost" in "core/src/chain.rs":
+        "regs.0[..8].copy_from_slice(&reply.0[..8])" => "regs.0[..7].copy_from_slice(&reply.0[..7])",
+    "messages": "every vCPU is the first" in "core/src/messaging.rs":
+        "core as u8" => "0",
+
+    // Memory.
+    "memory": "handle of a new transaction is not checked" in "core/src/memory/send.rs":
+        "header.handle != 0" => "false",
+    "memory": "several new owners" in "core/src/memory/send.rs":
+        "call.kind == Kind::Donate && header.access_count != 1" => "false",
+    "memory": "shared memory may be zeroed" in "core/src/memory/send.rs":
+        "zero && call.kind == Kind::Share" => "false",
+    "memory": "device attributes are taken" in "core/src/memory/send.rs":
+        "attributes == NORMAL_MEMORY" => "true",
+    "memory": "reserved attributes are taken" in "core/src/memory/send.rs":
+        "header.attributes & !ATTRIBUTES != 0" => "false",
+    "memory": "the page count need not be the ranges'" in "core/src/memory/send.rs":
+        "transaction.pages != transaction.pages_promised" => "false",
+    "memory": "ranges need not be aligned" in "core/src/memory/send.rs":
+        "start % PAGE != 0" => "false",
+    "memory": "memory is not zeroed" in "core/src/memory/send.rs":
+        "zero && ledger::zero(machine, self.runs(slot), terms.secure).is_err()" => "false",
+    "memory": "a lender speaks for another" in "core/src/memory/send.rs":
+        "header.sender == call.sender.id" => "true",
+    "memory": "the tag is not compared" in "core/src/memory/retrieve.rs":
+        "header.tag != transaction.tag" => "false",
+    "memory": "a borrower retrieves twice" in "core/src/memory/retrieve.rs":
+        "sent.retrieved" => "false",
+    "memory": "a borrower gets more than was granted" in "core/src/memory/retrieve.rs":
+        "wanted <= limit" => "true",
+    "memory": "non-secure memory is not called so" in "core/src/memory/retrieve.rs":
+        "!transaction.traits.has(Traits::SECURE)" => "false",
+    "memory": "fragments of a description may be asked for anywhere" in "core/src/memory/retrieve.rs":
+        "offset != transfer.offset()" => "false",
+    "memory": "memory is relinquished before it was retrieved" in "core/src/memory.rs":
+        "!borrower.retrieved" => "false",
+    "memory": "memory in use is reclaimed" in "core/src/memory.rs":
+        "if «transaction.retrieved != 0» || zero" => "false",
+    "memory": "anybody's handle is reclaimed" in "core/src/memory.rs":
+        "lender_of(*slot) == lender" => "true",
+    "memory": "lent memory is lent again" in "core/src/memory/ledger.rs":
+        "held.is_exclusive()" => "true",
+    "isolation": "relinquished memory stays reachable" in "core/src/memory/ledger.rs":
+        "tables.set_holding(holder, run.start, run.pages, None)" => "Ok::<(), OutOfMemory>(())",
+
+    // Notifications.
+    "notifications": "a bitmap is created twice" in "core/src/notifications.rs":
+        "notifications.vm(id).is_some()" => "false",
+    "notifications": "a bitmap with something pending is destroyed" in "core/src/notifications.rs":
+        "vm.receiver.from_partitions.pending() | vm.receiver.framework.bits != 0" => "false",
+    "notifications": "a bound bit is bound again" in "core/src/notifications.rs":
+        "bitmap.bound & bits != 0" => "false",
+    "notifications": "anybody sets a bound bit" in "core/src/notifications.rs":
+        "self.senders[n] == sender" => "true",
+    "notifications": "global and per-vCPU bits are not told apart" in "core/src/notifications.rs":
+        "bits & !kind != 0" => "false",
+    "notifications": "FFA_NOTIFICATION_GET does not clear" in "core/src/notifications.rs":
+        "core::mem::replace(self, Self::NONE).bits" => "self.bits",
+    "notifications": "a vCPU out of range is read" in "core/src/notifications.rs":
+        "vcpu.0 >= u16::from(vcpus)" => "false",
+    "notifications": "what is pending is reported again and again" in "core/src/notifications.rs":
+        "self.bits & !self.reported != 0" => "self.bits != 0",
+    "notifications": "no bits are bound" in "core/src/notifications.rs":
+        "bits == 0" => "false",
+    "notifications": "nothing pending is an empty list" in "core/src/notifications.rs":
+        "lists.count == 0" => "false",
+
+    // Indirect messages.
+    "indirect": "a message may lie over its header" in "core/src/indirect.rs":
+        "offset < length" => "false",
+    "indirect": "a message may reach beyond the buffer" in "core/src/indirect.rs":
+        "end > BUFFER_SIZE" => "false",
+    "indirect": "a message may be sent in another's name" in "core/src/indirect.rs":
+        "header.sender() != self.id(call.from)" => "false",
+    "indirect": "the receiver's manifest does not say that it takes messages" in "core/src/indirect.rs":
+        "!config.methods.has(Methods::INDIRECT)" => "false",
+
+    // Interrupts, the partitions' own calls, and failures.
+    "interrupts": "an interrupt reaches nobody" in "core/src/interrupts.rs":
+        "vcpu != current && self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current))" => "false",
+    "partition-calls": "no characters to print" in "core/src/console.rs":
+        "count == 0" => "false",
+    "partition-calls": "more characters than there are" in "core/src/console.rs":
+        "count > registers * per_register" => "false",
+    "partition-calls": "permissions change after initialisation" in "core/src/permissions.rs":
+        "state.model() == Model::Init" => "true",
+    "failure": "a partition that failed is entered again" in "core/src/partition.rs":
+        "self.failed.load(Ordering::Acquire)" => "false",
+}
