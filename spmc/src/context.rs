@@ -3,7 +3,9 @@
 //! | state | who saves it | when |
 //! |---|---|---|
 //! | x0 to x30, PC, PSTATE | `enter_guest` | every entry and exit |
-//! | EL1 registers below | [`El1::save`], [`El1::load`] | when another vCPU or the normal world needs the core |
+//! | [`Common`]: the EL1 and EL0 registers that matter while EL0 runs | [`crate::cpu`] | when another vCPU or the normal world needs the core |
+//! | [`El1Only`]: those that nothing below EL1 sees or changes | the same | when another vCPU at S-EL1 or the normal world needs the core |
+//! | [`Keys`]: pointer authentication | the same | lazily, by trap; of a vCPU that has used them, with [`Common`] |
 //! | FP/SIMD, and SVE of the normal world | `simd` | lazily, by trap |
 //! | EL2 registers of the normal world | EL3 | every world switch |
 //!
@@ -19,70 +21,114 @@ use core::mem::offset_of;
 core::arch::global_asm!(include_str!("entry.s"));
 core::arch::global_asm!(include_str!("mem.s"));
 
-macro_rules! el1_registers {
-    ($($name:literal,)*) => {
-        /// Registers in [`El1`].
-        const EL1_REGISTERS: usize = [$($name),*].len();
+/// Registers that move together: saved and loaded in pairs, as the core stores and loads them.
+macro_rules! register_group {
+    ($(#[$doc:meta])* $group:ident = $pairs:literal; $($first:literal $second:literal,)*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        #[repr(transparent)]
+        pub struct $group([[u64; 2]; $pairs]);
 
-        impl El1 {
+        impl $group {
+            /// All zero, as a vCPU starts.
+            pub const ZERO: Self = Self([[0; 2]; $pairs]);
+
             /// Reads this core's registers.
+            #[inline]
             pub fn save(&mut self) {
-                let mut i = 0;
-                $(self.0[i] = $crate::sysreg::read_sysreg!($name); i += 1;)*
-                debug_assert_eq!(i, EL1_REGISTERS);
+                const { assert!([$($first),*].len() == $pairs) };
+                // SAFETY: reading these registers has no side effect; the pointer runs over all of `self` and not beyond.
+                unsafe {
+                    core::arch::asm!(
+                        $(concat!("mrs {a}, ", $first), concat!("mrs {b}, ", $second), "stp {a}, {b}, [{at}], #16",)*
+                        a = out(reg) _, b = out(reg) _, at = inout(reg) self.0.as_mut_ptr() => _,
+                        options(nostack, preserves_flags)
+                    );
+                }
             }
 
             /// Writes this core's registers.
+            #[inline]
             pub fn load(&self) {
-                let mut i = 0;
-                $($crate::sysreg::write_sysreg!($name, self.0[i]); i += 1;)*
-                debug_assert_eq!(i, EL1_REGISTERS);
+                // SAFETY: these registers belong to lower exception levels; the pointer runs over all of `self` and not beyond.
+                unsafe {
+                    core::arch::asm!(
+                        $("ldp {a}, {b}, [{at}], #16", concat!("msr ", $first, ", {a}"), concat!("msr ", $second, ", {b}"),)*
+                        a = out(reg) _, b = out(reg) _, at = inout(reg) self.0.as_ptr() => _,
+                        options(nostack, preserves_flags, readonly)
+                    );
+                }
             }
         }
     };
 }
 
-/// The EL1 and EL0 system registers that a partition can change.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct El1([u64; EL1_REGISTERS]);
-
-el1_registers! {
-    "sctlr_el1", "cpacr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "mair_el1", "amair_el1", "vbar_el1",
-    "contextidr_el1", "tpidr_el1", "tpidr_el0", "tpidrro_el0", "sp_el0", "sp_el1", "elr_el1", "spsr_el1",
-    "esr_el1", "far_el1", "afsr0_el1", "afsr1_el1", "par_el1", "csselr_el1", "cntkctl_el1",
-    "cntv_cval_el0", "cntv_ctl_el0",
-    // Pointer authentication keys, S3_0_C2_C1_0 onwards: by encoding, as the baseline target does not name them.
-    "S3_0_C2_C1_0", "S3_0_C2_C1_1", "S3_0_C2_C1_2", "S3_0_C2_C1_3", "S3_0_C2_C2_0", "S3_0_C2_C2_1",
-    "S3_0_C2_C2_2", "S3_0_C2_C2_3", "S3_0_C2_C3_0", "S3_0_C2_C3_1",
+register_group! {
+    /// What EL0 sees or changes, or what decides how it runs. The first pair is all that a program at S-EL0 can change for
+    /// good: the others it changes by exceptions to EL1 only, which nobody at EL1 remembers.
+    Common = 9;
+    "sp_el0" "tpidr_el0",
+    "sctlr_el1" "cpacr_el1",
+    "ttbr0_el1" "tcr_el1",
+    "mair_el1" "amair_el1",
+    "vbar_el1" "cntkctl_el1",
+    // A pair of one.
+    "tpidrro_el0" "tpidrro_el0",
+    "elr_el1" "spsr_el1",
+    "esr_el1" "far_el1",
+    "cntv_cval_el0" "cntv_ctl_el0",
 }
 
-/// Index of a register in [`El1`], for those that the SPMC sets itself.
+register_group! {
+    /// What only EL1 uses. While a partition at S-EL0 runs, they stay whose they are.
+    El1Only = 4;
+    "ttbr1_el1" "tpidr_el1",
+    "sp_el1" "par_el1",
+    "afsr0_el1" "afsr1_el1",
+    "csselr_el1" "contextidr_el1",
+}
+
+register_group! {
+    /// Pointer authentication keys, APIA to APGA: by encoding, as the baseline target does not name them.
+    Keys = 5;
+    "S3_0_C2_C1_0" "S3_0_C2_C1_1",
+    "S3_0_C2_C1_2" "S3_0_C2_C1_3",
+    "S3_0_C2_C2_0" "S3_0_C2_C2_1",
+    "S3_0_C2_C2_2" "S3_0_C2_C2_3",
+    "S3_0_C2_C3_0" "S3_0_C2_C3_1",
+}
+
+impl Common {
+    /// [`Self::save`] of a partition at S-EL0.
+    #[inline]
+    pub fn save_el0(&mut self) {
+        self.0[0] = [crate::sysreg::read_sysreg!("sp_el0"), crate::sysreg::read_sysreg!("tpidr_el0")];
+    }
+}
+
+/// Place of a register in [`Common`], for those that the SPMC sets itself.
 #[derive(Clone, Copy)]
-pub enum El1Register {
+pub enum CommonRegister {
     /// SCTLR_EL1.
-    Sctlr = 0,
+    Sctlr = 2,
     /// CPACR_EL1.
-    Cpacr = 1,
+    Cpacr = 3,
     /// TTBR0_EL1.
-    Ttbr0 = 2,
+    Ttbr0 = 4,
     /// TCR_EL1.
-    Tcr = 4,
+    Tcr = 5,
     /// MAIR_EL1.
-    Mair = 5,
+    Mair = 6,
     /// VBAR_EL1.
-    Vbar = 7,
+    Vbar = 8,
     /// CNTKCTL_EL1.
-    Cntkctl = 22,
+    Cntkctl = 9,
 }
 
-impl El1 {
-    /// All zero, as a vCPU starts.
-    pub const ZERO: Self = Self([0; EL1_REGISTERS]);
-
-    /// One register of the set.
-    pub fn register(&mut self, register: El1Register) -> &mut u64 {
-        &mut self.0[register as usize]
+impl Common {
+    /// One register of the group.
+    pub fn register(&mut self, register: CommonRegister) -> &mut u64 {
+        &mut self.0[register as usize / 2][register as usize % 2]
     }
 }
 
@@ -126,8 +172,18 @@ pub struct VcpuContext {
     pub cntp_ctl: u64,
     /// CNTP_CVAL_EL0 as the partition wrote it.
     pub cntp_cval: u64,
-    /// EL1 registers, when not on a core.
-    pub el1: El1,
+    /// VSTTBR_EL2 while it runs: the root of the secure stage 2.
+    pub vsttbr: u64,
+    /// VTTBR_EL2 while it runs: the root of the non-secure stage 2, and the VMID.
+    pub vttbr: u64,
+    /// It runs at S-EL0.
+    pub s_el0: bool,
+    /// EL1 and EL0 registers, when not on a core.
+    pub common: Common,
+    /// The same, if it runs at S-EL1.
+    pub el1: El1Only,
+    /// Pointer authentication keys, when not on a core.
+    pub keys: Keys,
     /// FP/SIMD, when not on a core.
     pub simd: Simd,
 }
@@ -150,7 +206,12 @@ impl VcpuContext {
         hcr: 0,
         cntp_ctl: 0,
         cntp_cval: 0,
-        el1: El1::ZERO,
+        vsttbr: 0,
+        vttbr: 0,
+        s_el0: false,
+        common: Common::ZERO,
+        el1: El1Only::ZERO,
+        keys: Keys::ZERO,
         simd: Simd::ZERO,
     };
 }
@@ -194,10 +255,10 @@ pub enum RawExit {
 }
 
 /// Runs a vCPU whose EL1 registers, tables and trap controls are on this core.
-pub fn enter(vcpu: VcpuId) -> RawExit {
+pub fn enter(context: &mut VcpuContext) -> RawExit {
     // SAFETY: the context belongs to this core (see `context`); `enter_guest` preserves what the procedure call standard
     // asks for and touches no memory but the context and its own stack frame.
-    match unsafe { enter_guest(context(vcpu)) } {
+    match unsafe { enter_guest(context) } {
         0 => RawExit::Synchronous,
         1 => RawExit::Irq,
         2 => RawExit::Fiq,

@@ -3,7 +3,7 @@
 //! Nothing is moved before somebody needs the place: the normal world's EL1 registers leave when a partition runs, a
 //! partition's when another one or the normal world does.
 
-use crate::context::{self, El1, El1Register, RawExit, context};
+use crate::context::{self, Common, CommonRegister, El1Only, Keys, RawExit, VcpuContext, context};
 use crate::physical;
 use crate::system::{self, SPMC};
 use crate::sysreg::{self, isb};
@@ -40,11 +40,9 @@ mod hcr {
     pub const RW: u64 = 1 << 31;
     pub const TLOR: u64 = 1 << 35;
     pub const TERR: u64 = 1 << 36;
-    /// Pointer authentication is not trapped: the keys are switched.
-    pub const APK: u64 = 1 << 40;
-    pub const API: u64 = 1 << 41;
-    pub const PARTITION: u64 =
-        VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | RW | TLOR | TERR | APK | API;
+    /// Pointer authentication is not trapped: the keys of the vCPU are in the core.
+    pub const KEYS: u64 = 1 << 40 | 1 << 41;
+    pub const PARTITION: u64 = VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | RW | TLOR | TERR;
 }
 
 /// SVC_EL0 of HFGITR_EL2: calls of S-EL0 arrive at S-EL2 at once.
@@ -72,19 +70,35 @@ const COUNTERS_AT_EL0: u64 = 3;
 
 /// Whose registers a core holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    NormalWorld,
-    Vcpu(VcpuId),
+struct Holder(u16);
+
+impl Holder {
+    const NORMAL_WORLD: Self = Self(0xffff);
     /// They were saved, and nobody's are loaded.
-    Nobody,
+    const NOBODY: Self = Self(0xfffe);
+
+    fn of(vcpu: VcpuId) -> Self {
+        Self(u16::from(vcpu.partition) << 8 | u16::from(vcpu.index))
+    }
+
+    /// The context of the vCPU that it is.
+    fn context<'a>(self) -> Option<&'a mut VcpuContext> {
+        let [partition, index] = self.0.to_be_bytes();
+        (self.0 < Self::NOBODY.0).then(|| context(VcpuId { partition, index }))
+    }
 }
 
 /// This core.
 pub struct Cpu {
     core: usize,
+    common: Holder,
     el1: Holder,
+    keys: Holder,
     simd: Holder,
-    world: El1,
+    /// Whose roots, traps and number were loaded last. They stay while the normal world has the core: EL3 brings them back.
+    roots: Holder,
+    /// The normal world's registers.
+    world: World,
     /// The normal world's priority mask, since it lost the core.
     world_mask: u64,
     /// The normal world's interrupts are held back.
@@ -92,6 +106,13 @@ pub struct Cpu {
     time_limit_reached: bool,
     /// The CPU has FEAT_FGT.
     fine_grained_traps: bool,
+}
+
+/// The normal world's registers, as far as they are not in the core.
+struct World {
+    common: Common,
+    el1: El1Only,
+    keys: Keys,
 }
 
 impl Cpu {
@@ -126,9 +147,12 @@ impl Cpu {
         gic::start_core(core);
         Self {
             core,
-            el1: Holder::NormalWorld,
-            simd: Holder::NormalWorld,
-            world: El1::ZERO,
+            common: Holder::NORMAL_WORLD,
+            el1: Holder::NORMAL_WORLD,
+            keys: Holder::NORMAL_WORLD,
+            simd: Holder::NORMAL_WORLD,
+            roots: Holder::NOBODY,
+            world: World { common: Common::ZERO, el1: El1Only::ZERO, keys: Keys::ZERO },
             world_mask: gic::priority_mask(),
             held_back: false,
             time_limit_reached: false,
@@ -136,44 +160,74 @@ impl Cpu {
         }
     }
 
-    /// Brings a vCPU's EL1 registers, tables and traps onto this core.
-    fn switch_to(&mut self, vcpu: VcpuId) {
-        if self.el1 != Holder::Vcpu(vcpu) {
-            self.save_el1();
-            context(vcpu).el1.load();
-            self.el1 = Holder::Vcpu(vcpu);
-            if let Some(roots) = stage2::roots(vcpu.partition) {
-                sysreg::vsttbr_el2::write(roots.secure.0);
-                sysreg::vttbr_el2::write(roots.non_secure.0 | u64::from(roots.vmid) << 48);
-                // Without these traps, an SVC takes the way over the EL1 vectors (`entry.s`).
-                if self.fine_grained_traps {
-                    sysreg::hfgitr_el2::write(if roots.stage1.is_some() { TRAP_SVC_EL0 } else { 0 });
-                }
+    /// Brings a vCPU's registers, tables and traps onto this core: those that are not there already.
+    fn switch_to(&mut self, vcpu: VcpuId, context: &VcpuContext) {
+        let holder = Holder::of(vcpu);
+        if self.common != holder {
+            self.release_common();
+            context.common.load();
+            self.common = holder;
+        }
+        if self.el1 != holder && !context.s_el0 {
+            self.release_el1();
+            context.el1.load();
+            self.el1 = holder;
+        }
+        if self.keys != holder && context.hcr & hcr::KEYS != 0 {
+            self.release_keys();
+            context.keys.load();
+            self.keys = holder;
+        }
+        if self.roots != holder {
+            sysreg::vsttbr_el2::write(context.vsttbr);
+            sysreg::vttbr_el2::write(context.vttbr);
+            // Without these traps, an SVC takes the way over the EL1 vectors (`entry.s`).
+            if self.fine_grained_traps {
+                sysreg::hfgitr_el2::write(if context.s_el0 { TRAP_SVC_EL0 } else { 0 });
             }
             // RES1, and the execution context's number as affinity.
             sysreg::vmpidr_el2::write(1 << 31 | u64::from(vcpu.index));
+            self.roots = holder;
         }
-        sysreg::hcr_el2::write(context(vcpu).hcr);
-        sysreg::cptr_el2::write(if self.simd == Holder::Vcpu(vcpu) { simd::TRAP_SCALABLE } else { simd::TRAP_ALL });
+        sysreg::hcr_el2::write(context.hcr);
+        sysreg::cptr_el2::write(if self.simd == holder { simd::TRAP_SCALABLE } else { simd::TRAP_ALL });
         // All of the above is in force before the exception return.
         isb();
     }
 
-    fn save_el1(&mut self) {
-        match self.el1 {
-            Holder::NormalWorld => {
-                self.world.save();
-                if !self.held_back {
-                    self.world_mask = gic::priority_mask();
-                }
+    fn release_common(&mut self) {
+        if self.common == Holder::NORMAL_WORLD {
+            self.world.common.save();
+            if !self.held_back {
+                self.world_mask = gic::priority_mask();
             }
-            Holder::Vcpu(vcpu) => {
-                context(vcpu).el1.save();
-                self.take_interface_back();
+        } else if let Some(context) = self.common.context() {
+            if context.s_el0 {
+                context.common.save_el0();
+            } else {
+                context.common.save();
             }
-            Holder::Nobody => {}
         }
-        self.el1 = Holder::Nobody;
+        self.common = Holder::NOBODY;
+    }
+
+    fn release_el1(&mut self) {
+        if self.el1 == Holder::NORMAL_WORLD {
+            self.world.el1.save();
+        } else if let Some(context) = self.el1.context() {
+            context.el1.save();
+            self.take_interface_back();
+        }
+        self.el1 = Holder::NOBODY;
+    }
+
+    fn release_keys(&mut self) {
+        if self.keys == Holder::NORMAL_WORLD {
+            self.world.keys.save();
+        } else if let Some(context) = self.keys.context() {
+            context.keys.save();
+        }
+        self.keys = Holder::NOBODY;
     }
 
     /// Undoes what a partition may have done to the interrupt interface.
@@ -185,20 +239,20 @@ impl Cpu {
         }
     }
 
-    fn save_simd(&mut self) {
-        match self.simd {
-            Holder::NormalWorld => simd::save_world(self.core),
-            Holder::Vcpu(vcpu) => simd::save(&mut context(vcpu).simd),
-            Holder::Nobody => {}
+    fn release_simd(&mut self) {
+        if self.simd == Holder::NORMAL_WORLD {
+            simd::save_world(self.core);
+        } else if let Some(context) = self.simd.context() {
+            simd::save(&mut context.simd);
         }
-        self.simd = Holder::Nobody;
+        self.simd = Holder::NOBODY;
     }
 
     /// A partition's first FP instruction since somebody else's registers were loaded.
     fn take_simd(&mut self, vcpu: VcpuId) {
-        self.save_simd();
+        self.release_simd();
         simd::load(&context(vcpu).simd);
-        self.simd = Holder::Vcpu(vcpu);
+        self.simd = Holder::of(vcpu);
     }
 
     fn fault(vcpu: VcpuId, kind: FaultKind) -> Exit {
@@ -225,25 +279,27 @@ impl Machine for Cpu {
 
     fn run(&mut self, vcpu: VcpuId) -> Exit {
         loop {
-            self.switch_to(vcpu);
-            let exit = match context::enter(vcpu) {
-                RawExit::Irq => Exit::SecureInterrupt,
-                RawExit::Fiq => Exit::NormalWorldInterrupt,
-                RawExit::SError => Self::fault(vcpu, FaultKind::SystemError),
-                RawExit::Synchronous if exit::unmapped_page(context(vcpu)).is_some_and(|(page, secure)| stage2::is_mapped(vcpu.partition, page, secure)) => {
-                    // Another core was just changing the tables: nothing is wrong with the access.
-                    continue;
-                }
-                RawExit::Synchronous => match exit::decode(context(vcpu), system::is_s_el0(vcpu.partition)) {
-                    exit::Decoded::Exit(exit) => exit,
-                    exit::Decoded::Emulated => continue,
-                    exit::Decoded::NeedsSimd => {
-                        self.take_simd(vcpu);
-                        continue;
+            let context = context(vcpu);
+            self.switch_to(vcpu, context);
+            match context::enter(context) {
+                RawExit::Synchronous => match exit::decode(context) {
+                    exit::Decoded::Exit(Exit::Fault(fault)) => {
+                        let unmapped = exit::unmapped_page(context);
+                        if unmapped.is_some_and(|(page, secure)| stage2::is_mapped(vcpu.partition, page, secure)) {
+                            // Another core was just changing the tables: nothing is wrong with the access.
+                            continue;
+                        }
+                        return Exit::Fault(fault);
                     }
+                    exit::Decoded::Exit(exit) => return exit,
+                    exit::Decoded::Emulated => {}
+                    exit::Decoded::NeedsSimd => self.take_simd(vcpu),
+                    exit::Decoded::NeedsKeys => context.hcr |= hcr::KEYS,
                 },
-            };
-            return exit;
+                RawExit::Irq => return Exit::SecureInterrupt,
+                RawExit::Fiq => return Exit::NormalWorldInterrupt,
+                RawExit::SError => return Self::fault(vcpu, FaultKind::SystemError),
+            }
         }
     }
 
@@ -252,53 +308,76 @@ impl Machine for Cpu {
     }
 
     fn reset_vcpu(&mut self, vcpu: VcpuId, entry: u64, x0: u64) {
-        for holder in [&mut self.el1, &mut self.simd] {
-            if *holder == Holder::Vcpu(vcpu) {
-                *holder = Holder::Nobody;
+        for holder in [&mut self.common, &mut self.el1, &mut self.keys, &mut self.simd] {
+            if *holder == Holder::of(vcpu) {
+                *holder = Holder::NOBODY;
             }
         }
         let s_el0 = system::is_s_el0(vcpu.partition);
         let context = context(vcpu);
-        *context = context::VcpuContext::ZERO;
+        *context = VcpuContext::ZERO;
         context.pc = entry;
         context.pstate = if s_el0 { PSTATE_EL0 } else { PSTATE_EL1H };
         context.hcr = hcr::PARTITION;
-        let register = if vcpu.index == 0 { system::boot_register(vcpu.partition) } else { 0 };
+        context.s_el0 = s_el0;
+        let roots = stage2::roots(vcpu.partition);
+        if let Some(roots) = roots {
+            context.vsttbr = roots.secure.0;
+            context.vttbr = roots.non_secure.0 | u64::from(roots.vmid) << 48;
+        }
         // Hafnium's partitions expect the vCPU's index there, and hang without it.
         context.regs.0[ENTRY_INDEX] = u64::from(vcpu.index);
+        let register = if vcpu.index == 0 { system::boot_register(vcpu.partition) } else { 0 };
         context.regs.0[register] = x0;
-        let el1 = &mut context.el1;
-        *el1.register(El1Register::Sctlr) = SCTLR_RESET;
+        let common = &mut context.common;
+        *common.register(CommonRegister::Sctlr) = SCTLR_RESET;
         if s_el0 {
-            *el1.register(El1Register::Sctlr) = SCTLR_S_EL0;
-            *el1.register(El1Register::Cpacr) = FP_AT_EL0;
-            *el1.register(El1Register::Ttbr0) = stage2::roots(vcpu.partition).and_then(|r| r.stage1).map_or(0, |root| root.0);
-            *el1.register(El1Register::Tcr) = stage2::TCR;
-            *el1.register(El1Register::Mair) = stage2::MAIR;
-            *el1.register(El1Register::Vbar) = image::forward_vectors();
-            *el1.register(El1Register::Cntkctl) = COUNTERS_AT_EL0;
+            *common.register(CommonRegister::Sctlr) = SCTLR_S_EL0;
+            *common.register(CommonRegister::Cpacr) = FP_AT_EL0;
+            *common.register(CommonRegister::Ttbr0) = roots.and_then(|r| r.stage1).map_or(0, |root| root.0);
+            *common.register(CommonRegister::Tcr) = stage2::TCR;
+            *common.register(CommonRegister::Mair) = stage2::MAIR;
+            *common.register(CommonRegister::Vbar) = image::forward_vectors();
+            *common.register(CommonRegister::Cntkctl) = COUNTERS_AT_EL0;
         }
     }
 
     fn park(&mut self, vcpu: VcpuId) {
-        if self.el1 == Holder::Vcpu(vcpu) {
-            self.save_el1();
+        let holder = Holder::of(vcpu);
+        if self.common == holder {
+            self.release_common();
         }
-        if self.simd == Holder::Vcpu(vcpu) {
-            self.save_simd();
+        if self.el1 == holder {
+            self.release_el1();
+        }
+        if self.keys == holder {
+            self.release_keys();
+        }
+        if self.simd == holder {
+            self.release_simd();
         }
     }
 
     fn leave_to_normal_world(&mut self) {
-        if self.el1 != Holder::NormalWorld {
-            self.save_el1();
-            self.world.load();
-            self.el1 = Holder::NormalWorld;
+        if self.common != Holder::NORMAL_WORLD {
+            self.release_common();
+            self.world.common.load();
+            self.common = Holder::NORMAL_WORLD;
         }
-        if self.simd != Holder::NormalWorld {
-            self.save_simd();
+        if self.el1 != Holder::NORMAL_WORLD {
+            self.release_el1();
+            self.world.el1.load();
+            self.el1 = Holder::NORMAL_WORLD;
+        }
+        if self.keys != Holder::NORMAL_WORLD {
+            self.release_keys();
+            self.world.keys.load();
+            self.keys = Holder::NORMAL_WORLD;
+        }
+        if self.simd != Holder::NORMAL_WORLD {
+            self.release_simd();
             simd::load_world(self.core);
-            self.simd = Holder::NormalWorld;
+            self.simd = Holder::NORMAL_WORLD;
         }
     }
 
@@ -313,7 +392,7 @@ impl Machine for Cpu {
     fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool {
         let before = core::mem::replace(&mut self.held_back, mask);
         if mask && !before {
-            if self.el1 == Holder::NormalWorld {
+            if self.common == Holder::NORMAL_WORLD {
                 self.world_mask = gic::priority_mask();
             }
             gic::set_priority_mask(gic::holding_back(self.world_mask));

@@ -8,6 +8,7 @@ use bulkhead_core::fault::{Fault, FaultKind, Syndrome};
 /// Immediate of the HVC in the EL1 vectors of S-EL0 partitions (`entry.s`).
 const FORWARDED: u64 = 0xb17;
 const CLASS_FP: u64 = 0x07;
+const CLASS_POINTER_AUTHENTICATION: u64 = 0x09;
 const CLASS_SVC: u64 = 0x15;
 const CLASS_HVC: u64 = 0x16;
 const CLASS_SMC: u64 = 0x17;
@@ -24,14 +25,19 @@ pub enum Decoded {
     Emulated,
     /// The vCPU needs its FP registers.
     NeedsSimd,
+    /// The vCPU needs its pointer authentication keys.
+    NeedsKeys,
 }
 
 /// Reads the syndrome of a vCPU that stopped on this core; its EL1 registers are still loaded.
-pub fn decode(context: &mut VcpuContext, s_el0: bool) -> Decoded {
+pub fn decode(context: &mut VcpuContext) -> Decoded {
+    let s_el0 = context.s_el0;
     let syndrome = Syndrome(context.esr);
     let immediate = context.esr & IMMEDIATE;
     match syndrome.class() {
         CLASS_FP => Decoded::NeedsSimd,
+        CLASS_POINTER_AUTHENTICATION => Decoded::NeedsKeys,
+        CLASS_SYSTEM_REGISTER if crate::traps::is_key(context.esr) => Decoded::NeedsKeys,
         CLASS_SVC if s_el0 && immediate == 0 => {
             // A trap: ELR_EL2 is the SVC itself.
             context.pc += 4;

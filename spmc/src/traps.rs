@@ -32,6 +32,11 @@ const TIMER_MET: u64 = 4;
 /// What the acknowledge registers answer where nothing is pending.
 const NO_INTERRUPT: u64 = 1023;
 
+/// Whether a trapped access is one to a pointer authentication key.
+pub fn is_key(esr: u64) -> bool {
+    matches!(Access(esr).register(), (3, 0, 2, 1..=3, _))
+}
+
 /// Carries out a trapped access; `false` for a register that partitions do not have.
 pub fn emulate(context: &mut VcpuContext) -> bool {
     let access = Access(context.esr);

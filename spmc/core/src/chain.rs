@@ -7,6 +7,7 @@
 use crate::calls::{Call, From};
 use crate::fault::{Fault, FaultKind};
 use crate::machine::{Exit, Machine};
+use crate::messaging::is_pinned_elsewhere;
 use crate::partition::NormalWorldInterrupts;
 use crate::spmc::{Spmc, carries_extended_registers};
 use crate::vcpu::{Caller, Model, RunState, VcpuId};
@@ -193,6 +194,21 @@ impl Spmc {
             }
         }
         at
+    }
+
+    /// Whether all vCPUs of the chain may run on `core`.
+    pub(crate) fn chain_may_run_on(&self, tail: VcpuId, core: usize) -> bool {
+        let mut at = tail;
+        for _ in 0..=crate::MAX_PARTITIONS {
+            if self.config_of(at).is_some_and(|config| is_pinned_elsewhere(config, at, core)) {
+                return false;
+            }
+            match self.vcpu(at).1.caller() {
+                Caller::Partition(caller) | Caller::Interrupted(caller) => at = caller,
+                _ => break,
+            }
+        }
+        true
     }
 
     /// Ends a partition and answers those who wait for it.

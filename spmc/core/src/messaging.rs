@@ -76,8 +76,7 @@ impl Spmc {
     pub(crate) fn run_from_normal_world<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
         let (target, config) = self.run_target(call)?;
         let (partition, state) = self.vcpu(target);
-        // A partition with a vCPU for each core has them pinned.
-        if config.vcpus > 1 && usize::from(target.index) != machine.core() {
+        if is_pinned_elsewhere(config, target, machine.core()) {
             return Err(Status::InvalidParameters);
         }
         let ours = |state: &Vcpu| matches!(state.caller(), Caller::NormalWorld(_));
@@ -99,6 +98,10 @@ impl Spmc {
                 if self.head_of_chain(tail) != target || !ours(state) {
                     tail_state.publish(RunState::Preempted);
                     return Err(Status::Busy);
+                }
+                if !self.chain_may_run_on(tail, machine.core()) {
+                    tail_state.publish(RunState::Preempted);
+                    return Err(Status::Denied);
                 }
                 Ok(self.run_chain(machine, tail))
             }
@@ -262,10 +265,13 @@ impl Spmc {
         if !call.sender_receiver().0.is_secure() {
             return Err(Status::Denied);
         }
-        let (target, _) = self.run_target(call)?;
+        let (target, config) = self.run_target(call)?;
         let (partition, state) = self.vcpu(target);
         if partition.has_failed() {
             return Err(Status::Aborted);
+        }
+        if is_pinned_elsewhere(config, target, machine.core()) {
+            return Err(Status::InvalidParameters);
         }
         let ours = || state.caller() == Caller::Partition(vcpu);
         if !ours() || state.claim(RunState::Yielded).is_err() {
@@ -311,6 +317,11 @@ impl Spmc {
 /// The execution context that serves core `core`: pinned for multiprocessor partitions, the only one otherwise.
 pub(crate) fn vcpu_on(config: &PartitionConfig, core: usize) -> u8 {
     if config.vcpus > 1 { core as u8 } else { 0 }
+}
+
+/// Whether a vCPU runs only on another core than `core`: a partition with a vCPU for each core has them pinned.
+pub(crate) fn is_pinned_elsewhere(config: &PartitionConfig, vcpu: VcpuId, core: usize) -> bool {
+    config.vcpus > 1 && usize::from(vcpu.index) != core
 }
 
 /// A message as its receiver sees it: a 32-bit one has no upper halves, and only REQ2 and RESP2 have x8 to x17.

@@ -4,6 +4,7 @@
 //! `PROPTEST_CASES` sets how many conversations; a failing one is shrunk to the shortest that fails.
 
 mod notifications;
+mod running;
 
 use bulkhead_ffa::{Regs, Status};
 use proptest::prelude::*;

@@ -225,7 +225,7 @@ impl Model {
             Step::Info { caller, wide } => {
                 wrong.when(caller < PARTITIONS.len(), Status::NotSupported);
                 // What has not been told, by receiver and vCPU.
-                let untold: BTreeSet<(u16, Option<u16>)> =
+                let untold: Untold =
                     self.receivers.iter().flat_map(|(id, to)| to.pending.difference(&to.told).map(|p| (*id, p.1))).collect();
                 wrong.when(untold.is_empty(), Status::NoData);
                 let id = if wide { function::NOTIFICATION_INFO_GET_64 } else { function::NOTIFICATION_INFO_GET_32 };
@@ -244,8 +244,11 @@ impl Model {
     }
 }
 
+/// Receivers, and the vCPU for which something pends.
+type Untold = BTreeSet<(u16, Option<u16>)>;
+
 /// The lists of FFA_NOTIFICATION_INFO_GET's answer, each receiver and vCPU once, and whether there are more.
-fn lists(answer: &Regs, wide: bool) -> Result<(BTreeSet<(u16, Option<u16>)>, bool), TestCaseError> {
+fn lists(answer: &Regs, wide: bool) -> Result<(Untold, bool), TestCaseError> {
     let per_register = if wide { 4 } else { 2 };
     let mut ids = (0..20).map(|n| (answer.0[3 + n / per_register % 5] >> (16 * (n % per_register))) as u16);
     let mut told = BTreeSet::new();

@@ -118,6 +118,26 @@ fn a_preempted_chain_goes_on_at_its_tail() {
 }
 
 #[test]
+fn a_chain_with_a_pinned_vcpu_goes_on_where_that_may_run() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el1(0x8001), |guest| {
+        let request = guest.wait();
+        let answer = guest.request(0x8002, &[]);
+        guest.respond(&request, &[answer.0[3]]);
+    });
+    bench.add(PartitionConfig { vcpus: 2, ..s_el1(0x8002) }, |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        assert_eq!(guest.core(), 0);
+        guest.respond(&request, &[7]);
+    });
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]), interrupted(0x8001_0000));
+    assert_eq!(bench.on(1).resume(0x8001, 0), error(Status::Denied));
+    assert_eq!(bench.resume(0x8001, 0).0[3], 7);
+}
+
+#[test]
 fn a_chain_below_a_failed_head_can_be_ended() {
     let mut bench = Bench::new(Version::V1_2);
     let first = bench.add(PartitionConfig { vcpus: 2, ..s_el1(0x8001) }, |guest| {
