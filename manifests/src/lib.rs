@@ -25,7 +25,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-pub mod edit;
 pub mod error;
 mod fdt;
 pub mod lint;

@@ -470,7 +470,7 @@ impl Machine for Cpu {
     fn permissions(&mut self, partition: u8, page: u64) -> Option<Permissions> {
         let own = |h: &Holding| h.secure && h.state == PageState::Owned && h.memory_type == MemoryType::Normal;
         // What the manifest gives beside the partition's own memory, it gives with the access that it says.
-        system::is_memory_of(partition, page).then(|| stage2::holding(partition, page)).flatten().filter(own).map(|h| h.permissions)
+        system::is_memory_of(partition, page).then(|| stage2::holdings(partition, page, 1).0).flatten().filter(own).map(|h| h.permissions)
     }
 
     fn set_permissions(&mut self, partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
@@ -502,15 +502,18 @@ impl Machine for Cpu {
 static ZEROES: [u8; PAGE as usize] = [0; PAGE as usize];
 
 impl PageTables for Cpu {
-    fn holding(&self, owner: Owner, page: u64) -> Option<Holding> {
+    fn holdings(&self, owner: Owner, page: u64, pages: u64) -> (Option<Holding>, u64) {
         match owner {
-            Owner::Partition(partition) => stage2::holding(partition, page),
-            Owner::NormalWorld => system::is_normal_world_ram(page).then(|| Holding {
-                state: stage2::normal_world_state(page),
-                permissions: Permissions { read: true, write: true, execute: true },
-                secure: false,
-                memory_type: MemoryType::Normal,
-            }),
+            Owner::Partition(partition) => stage2::holdings(partition, page, pages),
+            Owner::NormalWorld => {
+                let (is_ram, pages) = system::normal_world_ram(page, pages);
+                if !is_ram {
+                    return (None, pages);
+                }
+                let (state, pages) = stage2::normal_world_states(page, pages);
+                let permissions = Permissions { read: true, write: true, execute: true };
+                (Some(Holding { state, permissions, secure: false, memory_type: MemoryType::Normal }), pages)
+            }
         }
     }
 

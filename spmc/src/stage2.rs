@@ -2,15 +2,17 @@
 //! the normal world's pages that are shared or lent.
 //!
 //! A leaf's software bits 56..55 hold the page's [`PageState`], bit 57 marks a leaf that is set though it maps nothing
-//! (a page lent to others). An S-EL0 partition has its permissions in stage 1; stage 2 gives it all that it may ever ask for.
-//! Stage 1's own table pages are readable in its stage 2, because the walker reads them through it.
+//! (a page lent to others). An S-EL0 partition has its permissions and states in stage 1, which Bulkhead owns. Its secure
+//! stage 2 keeps it from all secure memory but its own and what it borrows, and from writing its tables; its non-secure
+//! stage 2 is the identity, once and for all: stage 1 says which of the normal world's memory it reaches.
 
+use crate::image;
 use crate::sysreg::{self, dsb_ish, isb};
 use crate::table_pool::{POOL, Tables, User};
-use arrayvec::ArrayVec;
 use bulkhead_core::machine::Permissions;
 use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
-use bulkhead_core::tables::{Mapping, PAGE, Root, TableMemory, VALID};
+use bulkhead_core::page_states::PageStates;
+use bulkhead_core::tables::{ADDRESS_BITS, Mapping, PAGE, Root, TableMemory, VALID};
 use bulkhead_core::MAX_PARTITIONS;
 use spin::Mutex;
 
@@ -72,12 +74,8 @@ impl Space {
 
 static SPACES: [Mutex<Space>; MAX_PARTITIONS] = [const { Mutex::new(Space::new()) }; MAX_PARTITIONS];
 
-/// Pages of the normal world that are not simply its own: no hardware walks this table.
-struct NormalWorld {
-    root: Option<Root>,
-}
-
-static NORMAL_WORLD: Mutex<NormalWorld> = Mutex::new(NormalWorld { root: None });
+/// Pages of the normal world that are not simply its own.
+static NORMAL_WORLD: Mutex<PageStates> = Mutex::new(PageStates::new());
 
 fn space(partition: u8) -> &'static Mutex<Space> {
     &SPACES[usize::from(partition) % MAX_PARTITIONS]
@@ -115,8 +113,15 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
     let secure = Root::new(&mut tables)?;
     let non_secure = Root::new(&mut tables)?;
     let stage1 = if s_el0 { Some(Root::new(&mut tables)?) } else { None };
-    if let Some(root) = stage1 {
-        secure.set(&mut tables, root.0, PAGE, Some(for_the_walker(root.0)))?;
+    if s_el0 {
+        // The walker of stage 1 reads its tables through stage 2; they are in nobody's stage 1.
+        let access = Permissions { read: true, write: false, execute: false };
+        let attributes = stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID;
+        let (start, end) = (image::tables_start(), image::tables_end());
+        secure.set(&mut tables, start, end - start, Some(Mapping { output: start, attributes }))?;
+        let access = Permissions { read: true, write: true, execute: false };
+        let attributes = stage_2_attributes(access, false, MemoryType::Normal) | ACCESSED | VALID;
+        non_secure.set(&mut tables, 0, 1 << ADDRESS_BITS, Some(Mapping { output: 0, attributes }))?;
     }
     space.roots = Some(Roots { secure, non_secure, stage1, vmid });
     Ok(())
@@ -153,12 +158,6 @@ pub fn roots(partition: u8) -> Option<Roots> {
     space(partition).lock().roots
 }
 
-/// How the walker sees a stage 1 table through stage 2.
-fn for_the_walker(table: u64) -> Mapping {
-    let access = Permissions { read: true, write: false, execute: false };
-    Mapping { output: table, attributes: stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID }
-}
-
 fn stage_2_attributes(permissions: Permissions, secure: bool, memory_type: MemoryType) -> u64 {
     let mut bits = match memory_type {
         MemoryType::Normal => s2::NORMAL | INNER_SHAREABLE,
@@ -177,8 +176,8 @@ fn stage_2_attributes(permissions: Permissions, secure: bool, memory_type: Memor
     bits
 }
 
-fn stage_1_attributes(permissions: Permissions, secure: bool, memory_type: MemoryType) -> u64 {
-    let mut bits = ACCESSED | INNER_SHAREABLE | s1::EL1_EXECUTE_NEVER | PRESENT;
+fn stage_1_attributes(permissions: Permissions, secure: bool, memory_type: MemoryType, state: PageState) -> u64 {
+    let mut bits = ACCESSED | INNER_SHAREABLE | s1::EL1_EXECUTE_NEVER | encode_state(state);
     if memory_type == MemoryType::Device {
         bits |= s1::DEVICE;
     }
@@ -202,43 +201,42 @@ const fn encode_state(state: PageState) -> u64 {
 }
 
 const fn decode_state(bits: u64) -> PageState {
-    match bits >> STATE_SHIFT & 3 {
-        0 => PageState::Owned,
-        1 => PageState::Shared,
-        2 => PageState::Lent,
-        _ => PageState::Borrowed,
-    }
+    PageState::from_bits(bits >> STATE_SHIFT)
 }
 
-/// What a partition has at `page`.
-pub fn holding(partition: u8, page: u64) -> Option<Holding> {
+/// What a partition has at `page`, and at how many of the `pages` pages from there on it has the same.
+pub fn holdings(partition: u8, page: u64, pages: u64) -> (Option<Holding>, u64) {
     let space = space(partition).lock();
-    let roots = space.roots?;
+    let Some(roots) = space.roots else { return (None, pages) };
     let mut pool = POOL.lock();
     let tables = Tables::new(&mut pool, User::Partition(roots.vmid));
-    let found = |root: Root, secure: bool| {
-        let bits = root.walk(&tables, page)?.attributes;
-        // A table page, or the vectors of S-EL0: mapped, and not the partition's.
-        if bits & PRESENT == 0 {
-            return None;
-        }
-        let memory_type = if bits & s2::MEMORY == s2::NORMAL { MemoryType::Normal } else { MemoryType::Device };
-        let permissions = Permissions { read: bits & s2::READ != 0, write: bits & s2::WRITE != 0, execute: bits & EXECUTE_NEVER == 0 };
-        Some(Holding { state: decode_state(bits), permissions, secure, memory_type })
-    };
-    let mut holding = found(roots.secure, true).or_else(|| found(roots.non_secure, false))?;
     if let Some(stage1) = roots.stage1 {
-        holding.permissions = stage1.walk(&tables, page).map_or(NO_ACCESS, |leaf| stage_1_permissions(leaf.attributes));
+        let (leaf, run) = stage1.walk_run(&tables, page, pages);
+        return (leaf.and_then(|leaf| stage_1_holding(leaf.attributes)), run);
     }
-    Some(holding)
+    let (leaf, run) = roots.secure.walk_run(&tables, page, pages);
+    let secure = leaf.and_then(|leaf| stage_2_holding(leaf.attributes, true));
+    if leaf.is_some() {
+        return (secure, run);
+    }
+    let (leaf, run) = roots.non_secure.walk_run(&tables, page, run);
+    (leaf.and_then(|leaf| stage_2_holding(leaf.attributes, false)), run)
 }
 
-const NO_ACCESS: Permissions = Permissions { read: false, write: false, execute: false };
+/// What a leaf of stage 2 says; `None` for the vectors and tables, which are mapped and not the partition's.
+fn stage_2_holding(bits: u64, secure: bool) -> Option<Holding> {
+    let memory_type = if bits & s2::MEMORY == s2::NORMAL { MemoryType::Normal } else { MemoryType::Device };
+    let permissions = Permissions { read: bits & s2::READ != 0, write: bits & s2::WRITE != 0, execute: bits & EXECUTE_NEVER == 0 };
+    (bits & PRESENT != 0).then_some(Holding { state: decode_state(bits), permissions, secure, memory_type })
+}
 
-/// The permissions in a stage 1 leaf, valid or not.
-const fn stage_1_permissions(bits: u64) -> Permissions {
+/// What a leaf of stage 1 says, valid or not.
+fn stage_1_holding(bits: u64) -> Option<Holding> {
+    let memory_type = if bits & s1::DEVICE == 0 { MemoryType::Normal } else { MemoryType::Device };
     let read = bits & s1::EL0 != 0;
-    Permissions { read, write: read && bits & s1::READ_ONLY == 0, execute: bits & EXECUTE_NEVER == 0 }
+    let permissions = Permissions { read, write: read && bits & s1::READ_ONLY == 0, execute: bits & EXECUTE_NEVER == 0 };
+    let secure = bits & s1::NON_SECURE == 0;
+    (bits & PRESENT != 0).then_some(Holding { state: decode_state(bits), permissions, secure, memory_type })
 }
 
 /// Replaces what a partition has at a run of pages.
@@ -251,85 +249,30 @@ pub fn set_holding(partition: u8, page: u64, pages: u64, holding: Option<Holding
     let mut pool = POOL.lock();
     let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let size = pages * PAGE;
-    let Some(holding) = holding else {
-        roots.secure.set(&mut tables, page, size, None)?;
-        roots.non_secure.set(&mut tables, page, size, None)?;
-        return set_stage_1(&mut tables, roots, page, size, None);
+    let mut set = |root: Root, attributes: Option<u64>| {
+        root.set(&mut tables, page, size, attributes.map(|attributes| Mapping { output: page, attributes }))
     };
-    let root = if holding.secure { roots.secure } else { roots.non_secure };
-    // Stage 1 decides for S-EL0; stage 2 only keeps devices and the normal world's memory from being executed.
-    let everything = Permissions { read: true, write: true, execute: true };
-    let permissions = if roots.stage1.is_some() { everything } else { holding.permissions };
-    let mut attributes = stage_2_attributes(permissions, holding.secure, holding.memory_type) | ACCESSED | encode_state(holding.state);
-    let accessible = holding.state != PageState::Lent;
-    if accessible {
-        attributes |= VALID;
-    }
-    root.set(&mut tables, page, size, Some(Mapping { output: page, attributes }))?;
-    let mut leaf = stage_1_attributes(holding.permissions, holding.secure, holding.memory_type);
-    if !accessible {
-        leaf &= !VALID;
-    }
-    set_stage_1(&mut tables, roots, page, size, Some(leaf))
-}
-
-/// Changes stage 1 of an S-EL0 partition, and lets the walker see the tables that the change brings.
-fn set_stage_1(tables: &mut Tables<'_>, roots: Roots, page: u64, size: u64, attributes: Option<u64>) -> Result<(), OutOfMemory> {
-    let Some(stage1) = roots.stage1 else { return Ok(()) };
-    let mut recording = Recording { tables, fresh: ArrayVec::new(), stale: ArrayVec::new() };
-    let mapping = attributes.map(|attributes| Mapping { output: page, attributes });
-    let result = stage1.set(&mut recording, page, size, mapping).map_err(OutOfMemory::from);
-    let Recording { tables, fresh, stale } = recording;
-    for table in stale {
-        roots.secure.set(tables, table, PAGE, None)?;
-    }
-    for table in fresh {
-        roots.secure.set(tables, table, PAGE, Some(for_the_walker(table)))?;
-    }
-    result
-}
-
-/// Tables that one change of a stage 1 may take or give up.
-const MAX_CHANGES: usize = 16;
-
-/// Table memory that remembers which tables came and went.
-struct Recording<'a, 'b> {
-    tables: &'a mut Tables<'b>,
-    fresh: ArrayVec<u64, MAX_CHANGES>,
-    stale: ArrayVec<u64, MAX_CHANGES>,
-}
-
-impl TableMemory for Recording<'_, '_> {
-    fn read(&self, table: u64, index: usize) -> u64 {
-        self.tables.read(table, index)
-    }
-
-    fn write(&mut self, table: u64, index: usize, descriptor: u64) {
-        self.tables.write(table, index, descriptor);
-    }
-
-    fn allocate(&mut self) -> Option<u64> {
-        if self.fresh.is_full() {
-            return None;
+    // Lent memory is kept in mind, and not mapped.
+    let mapped = |holding: Holding| if holding.state == PageState::Lent { 0 } else { VALID };
+    let stage_2 = |permissions: Permissions| {
+        holding.map(|h| stage_2_attributes(permissions, h.secure, h.memory_type) | ACCESSED | encode_state(h.state) | mapped(h))
+    };
+    match (roots.stage1, holding) {
+        (Some(stage1), _) => {
+            if holding.is_none_or(|h| h.secure) {
+                // Stage 1 decides what it may do there.
+                set(roots.secure, stage_2(Permissions { read: true, write: true, execute: true }))?;
+            }
+            let leaf = |h: Holding| stage_1_attributes(h.permissions, h.secure, h.memory_type, h.state) & !(VALID & !mapped(h));
+            set(stage1, holding.map(leaf))?;
         }
-        let table = self.tables.allocate()?;
-        self.fresh.push(table);
-        Some(table)
-    }
-
-    fn free(&mut self, table: u64) {
-        self.tables.free(table);
-        if let Some(place) = self.fresh.iter().position(|t| *t == table) {
-            self.fresh.remove(place);
-        } else if self.stale.try_push(table).is_err() {
-            // More tables than one call of the ABI can empty: the page stays readable to the walker, which never reads it.
-            debug_assert!(false, "a change of stage 1 freed more than {MAX_CHANGES} tables");
+        (None, Some(holding)) => set(if holding.secure { roots.secure } else { roots.non_secure }, stage_2(holding.permissions))?,
+        (None, None) => {
+            set(roots.secure, None)?;
+            set(roots.non_secure, None)?;
         }
     }
-
-    fn invalidate(&mut self) {
-        self.tables.invalidate();
-    }
+    Ok(())
 }
 
 /// Changes an S-EL0 partition's permissions at pages that it has.
@@ -337,11 +280,13 @@ impl TableMemory for Recording<'_, '_> {
 /// # Errors
 /// The pool or the partition's share of it is spent.
 pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
-    for n in 0..pages {
-        let at = page + n * PAGE;
-        if let Some(holding) = holding(partition, at) {
-            set_holding(partition, at, 1, Some(Holding { permissions, ..holding }))?;
+    let mut at = page;
+    while at < page + pages * PAGE {
+        let (holding, run) = holdings(partition, at, pages - (at - page) / PAGE);
+        if let Some(holding) = holding {
+            set_holding(partition, at, run, Some(Holding { permissions, ..holding }))?;
         }
+        at += run * PAGE;
     }
     if let Some(roots) = roots(partition) {
         invalidate(roots.vmid);
@@ -364,17 +309,16 @@ pub fn map_vectors(partition: u8, page: u64) -> Result<(), OutOfMemory> {
     let access = Permissions { read: true, write: false, execute: true };
     let attributes = stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID;
     roots.secure.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes }))?;
-    let leaf = ACCESSED | INNER_SHAREABLE | s1::READ_ONLY | EXECUTE_NEVER | VALID;
-    set_stage_1(&mut tables, roots, page, PAGE, Some(leaf))
+    let Some(stage1) = roots.stage1 else { return Ok(()) };
+    let attributes = ACCESSED | INNER_SHAREABLE | s1::READ_ONLY | EXECUTE_NEVER | VALID;
+    stage1.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes })).map_err(OutOfMemory::from)
 }
 
-/// The state of a page of the normal world's RAM.
-pub fn normal_world_state(page: u64) -> PageState {
-    let world = NORMAL_WORLD.lock();
-    let Some(root) = world.root else { return PageState::Owned };
+/// The state of a page of the normal world's RAM, and how many of the `pages` pages from there on have the same.
+pub fn normal_world_states(page: u64, pages: u64) -> (PageState, u64) {
+    let states = NORMAL_WORLD.lock();
     let mut pool = POOL.lock();
-    let tables = Tables::new(&mut pool, User::NormalWorld);
-    root.walk(&tables, page).map_or(PageState::Owned, |leaf| decode_state(leaf.attributes))
+    states.run(&Tables::new(&mut pool, User::NormalWorld), page, pages)
 }
 
 /// Notes the state of pages of the normal world's RAM.
@@ -382,13 +326,7 @@ pub fn normal_world_state(page: u64) -> PageState {
 /// # Errors
 /// The pool or the normal world's share of it is spent.
 pub fn set_normal_world_state(page: u64, pages: u64, state: PageState) -> Result<(), OutOfMemory> {
-    let mut world = NORMAL_WORLD.lock();
+    let mut states = NORMAL_WORLD.lock();
     let mut pool = POOL.lock();
-    let mut tables = Tables::new(&mut pool, User::NormalWorld);
-    let root = match world.root {
-        Some(root) => root,
-        None => *world.root.insert(Root::new(&mut tables)?),
-    };
-    let mapping = (state != PageState::Owned).then_some(Mapping { output: page, attributes: encode_state(state) });
-    root.set(&mut tables, page, pages * PAGE, mapping).map_err(OutOfMemory::from)
+    states.set(&mut Tables::new(&mut pool, User::NormalWorld), page, pages, state).map_err(OutOfMemory::from)
 }

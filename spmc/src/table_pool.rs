@@ -4,7 +4,7 @@
 
 use crate::image;
 use bulkhead_core::shares::Shares;
-use bulkhead_core::tables::{PAGE, TableMemory};
+use bulkhead_core::tables::{Note, PAGE, TableMemory};
 use spin::Mutex;
 
 /// Pages that the bitmap can describe.
@@ -14,6 +14,7 @@ const MAX_PAGES: usize = 128;
 pub struct Pool {
     used: u128,
     shares: Shares,
+    notes: [Note; MAX_PAGES],
 }
 
 /// A user of the pool.
@@ -52,12 +53,12 @@ pub fn boot_guard() -> u64 {
 impl Pool {
     /// Nothing taken: for the static.
     const fn new() -> Self {
-        Self { used: 0, shares: Shares::new() }
+        Self { used: 0, shares: Shares::new(), notes: [Note { live: 0, empty: 0 }; MAX_PAGES] }
     }
 
     /// The pool while boot has its stack in it.
     pub fn at_boot() -> Self {
-        Self { used: boot_pages(), shares: Shares::new() }
+        Self { used: boot_pages(), ..Self::new() }
     }
 
     /// Boot has left its stack.
@@ -98,6 +99,11 @@ impl Drop for Tables<'_> {
     }
 }
 
+/// Which page of the pool a table is.
+fn place(table: u64) -> usize {
+    ((table - image::tables_start()) / PAGE) as usize % MAX_PAGES
+}
+
 #[inline(always)]
 fn entry(table: u64, index: usize) -> *mut u64 {
     debug_assert!(index < 512);
@@ -126,17 +132,21 @@ impl TableMemory for Tables<'_> {
             return None;
         }
         self.pool.used |= 1 << free;
+        self.pool.notes[free] = Note::default();
         let table = image::tables_start() + free as u64 * PAGE;
-        for index in 0..512 {
-            self.write(table, index, 0);
-        }
+        // SAFETY: as in `write`; the page is free, so no walk reads it.
+        unsafe { core::ptr::write_bytes(entry(table, 0), 0, 512) };
         // The zeroes are visible to walks before an entry that points here is.
         crate::sysreg::dsb_ish();
         Some(table)
     }
 
+    fn note(&mut self, table: u64) -> &mut Note {
+        &mut self.pool.notes[place(table)]
+    }
+
     fn free(&mut self, table: u64) {
-        self.pool.used &= !(1 << ((table - image::tables_start()) / PAGE));
+        self.pool.used &= !(1 << place(table));
         self.pool.shares.give_back(self.user.place());
     }
 

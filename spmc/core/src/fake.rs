@@ -263,8 +263,13 @@ fn key(owner: Owner) -> u8 {
 }
 
 impl PageTables for Fake {
-    fn holding(&self, owner: Owner, page: u64) -> Option<Holding> {
-        self.world().holdings.get(&(key(owner), page)).copied()
+    fn holdings(&self, owner: Owner, page: u64, pages: u64) -> (Option<Holding>, u64) {
+        let world = self.world();
+        let at = |n: u64| world.holdings.get(&(key(owner), page + n * PAGE)).copied();
+        let first = at(0);
+        // Real tables count no further than one of them reaches.
+        let same = (1..pages.min(7)).take_while(|n| at(*n) == first).count() as u64;
+        (first, 1 + same)
     }
 
     fn set_holding(&mut self, owner: Owner, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {

@@ -26,13 +26,14 @@ mod indirect;
 mod interrupts;
 mod lifecycle;
 pub mod machine;
-pub mod mailbox;
+mod mailbox;
 pub mod memory;
 mod memory_calls;
 mod messaging;
 #[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
 mod models;
 mod notifications;
+pub mod page_states;
 pub mod partition;
 mod permissions;
 pub mod shares;

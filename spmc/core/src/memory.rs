@@ -46,6 +46,19 @@ pub enum PageState {
     Borrowed = 3,
 }
 
+impl PageState {
+    /// The state that `state as u64` was; only the lower two bits count.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        match bits & 3 {
+            0 => Self::Owned,
+            1 => Self::Shared,
+            2 => Self::Lent,
+            _ => Self::Borrowed,
+        }
+    }
+}
+
 /// What kind of memory a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryType {
@@ -94,8 +107,14 @@ impl From<crate::tables::OutOfTables> for OutOfMemory {
 
 /// The page tables of all holders. Addresses are physical, and equal to the holders' intermediate ones.
 pub trait PageTables {
-    /// What `owner` has at `page`; `None` when it has nothing there.
-    fn holding(&self, owner: Owner, page: u64) -> Option<Holding>;
+    /// What `owner` has at `page`, `None` when it has nothing there; and how many pages from there on it holds alike: at least
+    /// one, at most `pages`. There may be more of them behind those counted.
+    fn holdings(&self, owner: Owner, page: u64, pages: u64) -> (Option<Holding>, u64);
+
+    /// What `owner` has at `page`.
+    fn holding(&self, owner: Owner, page: u64) -> Option<Holding> {
+        self.holdings(owner, page, 1).0
+    }
 
     /// Replaces what `owner` has at `pages` pages from `page` on. Access that this takes away is gone only after
     /// [`Self::flush`].

@@ -63,14 +63,7 @@ pub(crate) struct Terms {
     pub secure: bool,
 }
 
-/// The part of `run` from its start on whose pages `owner` holds alike.
-fn alike<T: PageTables>(tables: &T, owner: Owner, run: Run) -> (Option<Holding>, Run) {
-    let holding = tables.holding(owner, run.start);
-    let more = (1..run.pages).take_while(|n| tables.holding(owner, run.start + n * PAGE) == holding).count() as u64;
-    (holding, Run { pages: 1 + more, ..run })
-}
-
-/// The parts of `run` in which `owner` holds all pages alike, one after the other.
+/// The parts of `run` in each of which `owner` holds all pages alike, one after the other.
 fn parts<T: PageTables>(
     tables: &mut T,
     owner: Owner,
@@ -79,7 +72,8 @@ fn parts<T: PageTables>(
 ) -> Result<(), Status> {
     let mut at = run.start;
     while at < run.end() {
-        let (holding, part) = alike(tables, owner, Run { start: at, pages: (run.end() - at) / PAGE });
+        let (holding, pages) = tables.holdings(owner, at, (run.end() - at) / PAGE);
+        let part = Run { start: at, pages };
         each(tables, part, holding)?;
         at = part.end();
     }
@@ -184,10 +178,7 @@ pub(crate) fn grant<T: PageTables>(
     holding: Holding,
 ) -> Result<(), Status> {
     for run in runs.clone() {
-        let (there, part) = alike(tables, borrower, run);
-        if there.is_some() || part != run {
-            return Err(Status::Denied);
-        }
+        parts(tables, borrower, run, |_, _, there| if there.is_none() { Ok(()) } else { Err(Status::Denied) })?;
     }
     for (n, run) in runs.clone().enumerate() {
         if let Err(error) = tables.set_holding(borrower, run.start, run.pages, Some(holding)) {
