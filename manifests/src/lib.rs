@@ -25,6 +25,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod edit;
 pub mod error;
 mod fdt;
 pub mod lint;

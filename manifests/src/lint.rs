@@ -57,6 +57,8 @@ pub fn lint(files: &SystemFiles<'_>, platform: &Platform<'_>, report: &mut dyn F
         let package = package.and_then(|file| {
             let package = Package::read(file.bytes, vm.subject())?;
             manifest.parse_into(package.manifest.of(file.bytes), vm.subject())?;
+            // What has no place stays without one, which the checks then say.
+            let _ = manifest.place_regions(vm.memory(), package.size as u64);
             Ok(package)
         });
         match package {

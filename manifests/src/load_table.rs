@@ -35,7 +35,7 @@ pub struct LoadTable {
 }
 
 const NODE: &str = "secure-partitions";
-const UUID_FORM: &str = "a UUID as text, 00112233-4455-6677-8899-aabbccddeeff";
+pub(crate) const UUID_FORM: &str = "a UUID as text, 00112233-4455-6677-8899-aabbccddeeff";
 
 impl LoadTable {
     /// Reads the table from the device tree that `dtb` begins with.
@@ -106,7 +106,7 @@ fn check_entry(table: &LoadTable, partition: &LoadedPartition<'_>) -> Result<(),
 }
 
 /// The text form of a UUID, in either case.
-fn parse_uuid(text: &str) -> Option<Uuid> {
+pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
     let mut digits = ArrayVec::<u8, 32>::new();
     for (index, byte) in text.iter().enumerate() {

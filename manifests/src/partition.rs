@@ -64,7 +64,7 @@ pub struct Service {
 pub enum ExceptionLevel {
     /// 1.
     SEl0,
-    /// 2.
+    /// 2; 0, a VM's EL1, is taken for it.
     SEl1,
 }
 
@@ -193,8 +193,10 @@ pub enum RegionBase {
     Absolute(u64),
     /// `load-address-relative-offset` (or its older name `relative-address`): from the partition's load address.
     LoadRelative(u64),
-    /// Neither: the SPMC chooses, and tells the partition by its manifest's copy.
+    /// Neither: the SPMC chooses ([`PartitionManifest::place_regions`]), and writes it into the partition's manifest.
     Unplaced,
+    /// What the SPMC chose.
+    Chosen(u64),
 }
 
 /// One node below `memory-regions`.
@@ -215,7 +217,7 @@ impl MemoryRegion {
     #[must_use]
     pub fn range(&self, load_address: u64) -> Option<AddressRange> {
         match self.base {
-            RegionBase::Absolute(base) => AddressRange::new(base, self.size),
+            RegionBase::Absolute(base) | RegionBase::Chosen(base) => AddressRange::new(base, self.size),
             RegionBase::LoadRelative(offset) => AddressRange::new(load_address.checked_add(offset)?, self.size),
             RegionBase::Unplaced => None,
         }
@@ -298,6 +300,38 @@ pub struct RxTx {
     pub tx: u8,
 }
 
+/// What a manifest says that is taken otherwise than it says, or not at all: no reason to refuse it, but to be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Tolerated(pub u16);
+
+impl Tolerated {
+    /// `ffa-version` above ours.
+    pub const NEWER_VERSION: u16 = 1 << 0;
+    /// `exception-level` of a VM at EL1.
+    pub const LEVEL_OF_A_VM: u16 = 1 << 1;
+    /// `boot-info` without `gp-register-num`.
+    pub const NO_BOOT_REGISTER: u16 = 1 << 2;
+    /// Bits of `power-management-messages` that mean nothing.
+    pub const POWER_BITS: u16 = 1 << 3;
+    /// Interrupts of the extended SPI range.
+    pub const EXTENDED_SPIS: u16 = 1 << 4;
+    /// `abort-action` or `lifecycle-support` of FF-A 1.3.
+    pub const LIFECYCLE: u16 = 1 << 5;
+    /// `sri-interrupts-policy`.
+    pub const SRI_POLICY: u16 = 1 << 6;
+
+    /// Whether one of `bits` is there.
+    #[must_use]
+    pub const fn has(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// Adds `bits`.
+    pub(crate) fn note(&mut self, bits: u16) {
+        self.0 |= bits;
+    }
+}
+
 /// What the `boot-info` node asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct BootInfoRequest {
@@ -328,8 +362,8 @@ pub struct PartitionManifest {
     pub exception_level: ExceptionLevel,
     /// `load-address`.
     pub load_address: Option<u64>,
-    /// `entrypoint-offset`: from the load address, that is from the start of the package.
-    pub entrypoint_offset: u64,
+    /// `entrypoint-offset`: from the load address, that is from the start of the package; the image's start where absent.
+    pub entrypoint_offset: Option<u64>,
     /// `mem-size`: OP-TEE's addition, which it reads itself.
     pub mem_size: Option<u64>,
     /// `xlat-granule`.
@@ -354,6 +388,8 @@ pub struct PartitionManifest {
     pub vm_messages: VmMessages,
     /// `notification-support`.
     pub notifications: bool,
+    /// What is not taken as it stands there.
+    pub tolerated: Tolerated,
     /// `run-time-model` or `runtime-model` of FF-A v1.0, superseded by the interrupt actions: kept for the record.
     pub run_time_model: Option<u32>,
     /// RX and TX buffers that are memory regions.
@@ -388,7 +424,7 @@ impl PartitionManifest {
             execution_contexts: 0,
             exception_level: ExceptionLevel::SEl0,
             load_address: None,
-            entrypoint_offset: 0,
+            entrypoint_offset: None,
             mem_size: None,
             granule: Granule::Size4K,
             boot_order: None,
@@ -401,6 +437,7 @@ impl PartitionManifest {
             power_messages: None,
             vm_messages: VmMessages(0),
             notifications: false,
+            tolerated: Tolerated(0),
             run_time_model: None,
             rx_tx: None,
             memory_regions: ArrayVec::new_const(),
@@ -427,6 +464,33 @@ impl PartitionManifest {
         (self.run_time_model, self.rx_tx) = (None, None);
         (self.vm_messages, self.notifications, self.no_memory_time_slicing) = (VmMessages(0), false, false);
         self.managed_exit_virq = false;
+        self.tolerated = Tolerated(0);
+    }
+
+    /// Gives each region without an address a place in the memory that the partition has from `load_address` on, behind its
+    /// package of `package_size` bytes and clear of its other regions.
+    ///
+    /// # Errors
+    /// The index of the first region for which there is no room, or which is the normal world's.
+    pub fn place_regions(&mut self, memory: AddressRange, package_size: u64) -> Result<(), usize> {
+        let granule = self.granule.bytes();
+        for index in 0..self.memory_regions.len() {
+            let Some(region) = self.memory_regions.get(index).copied().filter(|r| r.base == RegionBase::Unplaced) else { continue };
+            let mut base = memory.base().saturating_add(package_size);
+            let place = loop {
+                let place = base.checked_next_multiple_of(granule).and_then(|base| AddressRange::new(base, region.size)).filter(|p| memory.contains(p)).ok_or(index)?;
+                // Each round moves behind one of at most MAX_MEMORY_REGIONS regions.
+                match self.memory_regions.iter().filter_map(|other| other.range(memory.base())).find(|other| other.overlaps(&place)) {
+                    Some(other) => base = other.end(),
+                    None => break place,
+                }
+            };
+            match self.memory_regions.get_mut(index) {
+                Some(region) if !region.attributes.non_secure() => region.base = RegionBase::Chosen(place.base()),
+                _ => return Err(index),
+            }
+        }
+        Ok(())
     }
 
     /// The interrupts of device region `device`.

@@ -3,12 +3,16 @@
 use crate::error::{Expected, Found, ManifestError, Name, Refused, Subject};
 use crate::partition::{
     BootInfoRequest, ExceptionLevel, Granule, MAX_UUIDS, Messaging, NsInterruptAction, OtherSecureInterruptAction, PartitionManifest,
-    PowerMessages, Service, VmMessages,
+    PowerMessages, Service, Tolerated, VmMessages,
 };
+use crate::load_table::{UUID_FORM, parse_uuid};
 use crate::range::PAGE_SIZE;
 use crate::spmc::MAX_CPUS;
 use crate::tree::{Node, read_tree};
 use bulkhead_ffa::{EndpointId, Uuid, Version};
+
+const METHOD: &str = "messaging-method";
+const METHODS: &str = "bit 0 receives and bit 1 sends direct requests, 2 indirect, 9 and 10 REQ2";
 
 /// `boot-order` that means "no order": Hafnium's default, which several partitions may have.
 const BOOT_ORDER_NONE: u64 = 0xFFFF;
@@ -24,7 +28,7 @@ impl PartitionManifest {
     fn parse(&mut self, root: Node<'_>) -> Result<(), Refused> {
         require_binding(root)?;
         self.description = Name::new(root.string("description")?.unwrap_or(""));
-        self.ffa_version = version(root)?;
+        self.ffa_version = self.parse_version(root)?;
         self.parse_services(root)?;
         self.parse_identity(root)?;
         self.parse_execution(root)?;
@@ -34,47 +38,90 @@ impl PartitionManifest {
         self.parse_regions(root)
     }
 
+    /// `ffa-version`: of one that is newer than ours, ours is spoken, as FFA_VERSION would have it.
+    fn parse_version(&mut self, root: Node<'_>) -> Result<Version, Refused> {
+        let known = "0x10000 (1.0), 0x10001 (1.1) or 0x10002 (1.2)";
+        match root.required_number("ffa-version", known)? {
+            n @ 0x1_0000..=0x1_0002 => Ok(Version(n as u32)),
+            0x1_0003..=0x1_FFFF => {
+                self.tolerated.note(Tolerated::NEWER_VERSION);
+                Ok(Version::V1_2)
+            }
+            n => Err(root.not_hex("ffa-version", n, known)),
+        }
+    }
+
     /// `uuid` and `messaging-method`.
     fn parse_services(&mut self, root: Node<'_>) -> Result<(), Refused> {
+        if let Some(services) = root.child("services") {
+            return self.parse_service_nodes(services);
+        }
+        if let Some(texts) = root.uuid_texts() {
+            let count = texts.clone().count();
+            let methods = self.messaging_methods(root, count)?;
+            for (text, messaging) in texts.zip(methods) {
+                self.add_service(root, uuid_of(root, text)?, messaging)?;
+            }
+            return Ok(());
+        }
         let four = "four cells for each UUID, the words of the registers: <0x33221100 ...> for 00112233-...";
         let Some(cells) = root.groups("uuid", 4, four)?.filter(|cells| cells.len() != 0) else {
             return Err(root.missing("uuid", four));
         };
-        let count = cells.len() / 4;
-        if count > MAX_UUIDS {
-            return Err(root.too_many("uuid", Found::Number(count as u64), MAX_UUIDS, "UUIDs"));
-        }
-        let methods = self.messaging_methods(root, count)?;
+        let methods = self.messaging_methods(root, cells.len() / 4)?;
         for (chunk, messaging) in cells.chunks(4).zip(methods) {
-            let uuid = Uuid::from_words(core::array::from_fn(|i| chunk.get(i)));
-            if uuid == Uuid::NIL {
-                return Err(root.error("uuid", Found::Uuid(uuid), Expected::Text("a UUID other than nil")));
-            }
-            if self.services.iter().any(|s| s.uuid == uuid) {
-                return Err(root.error("uuid", Found::Uuid(uuid), Expected::Text("each UUID once")));
-            }
-            self.services.push(Service { uuid, messaging });
-            self.messaging = Messaging(self.messaging.0 | messaging.0);
+            self.add_service(root, Uuid::from_words(core::array::from_fn(|i| chunk.get(i))), messaging)?;
         }
+        Ok(())
+    }
+
+    /// `services`, as newer manifests have it: a node for each service, with its `uuid` as text and its `messaging-method`.
+    fn parse_service_nodes(&mut self, services: Node<'_>) -> Result<(), Refused> {
+        services.require_compatible("arm,ffa-manifest-services")?;
+        for node in services.children() {
+            let text = node.string("uuid")?.unwrap_or("");
+            let method = node.required_number(METHOD, METHODS)?;
+            let messaging = self.messaging_method(node, method)?;
+            self.add_service(node, uuid_of(node, text)?, messaging)?;
+        }
+        if self.services.is_empty() {
+            return Err(services.error("", Found::Reason("has no service"), Expected::Text("at least one")));
+        }
+        Ok(())
+    }
+
+    fn add_service(&mut self, node: Node<'_>, uuid: Uuid, messaging: Messaging) -> Result<(), Refused> {
+        if uuid == Uuid::NIL {
+            return Err(node.error("uuid", Found::Uuid(uuid), Expected::Text("a UUID other than nil")));
+        }
+        if self.services.iter().any(|s| s.uuid == uuid) {
+            return Err(node.error("uuid", Found::Uuid(uuid), Expected::Text("each UUID once")));
+        }
+        if self.services.try_push(Service { uuid, messaging }).is_err() {
+            return Err(node.too_many("uuid", Found::Number(MAX_UUIDS as u64 + 1), MAX_UUIDS, "UUIDs"));
+        }
+        self.messaging = Messaging(self.messaging.0 | messaging.0);
         Ok(())
     }
 
     /// One number for all UUIDs, or a cell for each (as newer Hafnium has it).
     fn messaging_methods(&self, root: Node<'_>, uuids: usize) -> Result<[Messaging; MAX_UUIDS], Refused> {
-        const NAME: &str = "messaging-method";
+        if uuids > MAX_UUIDS {
+            return Err(root.too_many("uuid", Found::Number(uuids as u64), MAX_UUIDS, "UUIDs"));
+        }
         let mut methods = [Messaging(0); MAX_UUIDS];
-        match root.cells(NAME).ok().flatten() {
+        match root.cells(METHOD).ok().flatten() {
             Some(cells) if uuids > 1 && cells.len() > 1 => {
                 if cells.len() != uuids {
                     let found = Found::Reason("has a number of cells other than that of UUIDs");
-                    return Err(root.error(NAME, found, Expected::Exactly(uuids as u64, "one for each UUID, or one for all")));
+                    return Err(root.error(METHOD, found, Expected::Exactly(uuids as u64, "one for each UUID, or one for all")));
                 }
                 for (method, cell) in methods.iter_mut().zip(cells.iter()) {
                     *method = self.messaging_method(root, cell.into())?;
                 }
             }
             _ => {
-                let all = root.required_number(NAME, "bit 0 receives and bit 1 sends direct requests, 2 indirect, 9 and 10 REQ2")?;
+                let all = root.required_number(METHOD, METHODS)?;
                 methods = [self.messaging_method(root, all)?; MAX_UUIDS];
             }
         }
@@ -82,7 +129,7 @@ impl PartitionManifest {
     }
 
     fn messaging_method(&self, root: Node<'_>, bits: u64) -> Result<Messaging, Refused> {
-        let error = |expected| Err(root.not_hex("messaging-method", bits, expected));
+        let error = |expected| Err(root.not_hex(METHOD, bits, expected));
         if bits & !u64::from(Messaging::ALL.0) != 0 {
             return error("no bits besides 0, 1, 2, 9 and 10");
         }
@@ -111,6 +158,10 @@ impl PartitionManifest {
         self.exception_level = match root.required_number("exception-level", "1 (S-EL0) or 2 (S-EL1)")? {
             1 => ExceptionLevel::SEl0,
             2 => ExceptionLevel::SEl1,
+            0 => {
+                self.tolerated.note(Tolerated::LEVEL_OF_A_VM);
+                ExceptionLevel::SEl1
+            }
             n => return Err(root.not_number("exception-level", n, "1 (S-EL0) or 2 (S-EL1)")),
         };
         match root.required_number("execution-state", "0 (AArch64)")? {
@@ -152,9 +203,11 @@ impl PartitionManifest {
         {
             return Err(root.not_hex("mem-size", size, "a multiple of 0x1000, not 0"));
         }
-        self.entrypoint_offset = root.number("entrypoint-offset")?.unwrap_or(0);
-        if !self.entrypoint_offset.is_multiple_of(4) {
-            return Err(root.error("entrypoint-offset", Found::Hex(self.entrypoint_offset), Expected::AlignedTo(4)));
+        self.entrypoint_offset = root.number("entrypoint-offset")?;
+        if let Some(offset) = self.entrypoint_offset
+            && !offset.is_multiple_of(4)
+        {
+            return Err(root.error("entrypoint-offset", Found::Hex(offset), Expected::AlignedTo(4)));
         }
         self.boot_order = match root.number_up_to("boot-order", BOOT_ORDER_NONE, "(0xffff says: no order)")? {
             None | Some(BOOT_ORDER_NONE) => None,
@@ -165,7 +218,8 @@ impl PartitionManifest {
             node.require_compatible("arm,ffa-manifest-boot-info")?;
             self.boot_info = BootInfoRequest { manifest: node.flag("ffa_manifest")?, hob_list: node.flag("hob_list")? };
             if self.gp_register.is_none() {
-                return Err(root.missing("gp-register-num", "the register, 0 to 3, for the boot information's address"));
+                self.tolerated.note(Tolerated::NO_BOOT_REGISTER);
+                self.boot_info = BootInfoRequest::default();
             }
         }
         Ok(())
@@ -200,8 +254,20 @@ impl PartitionManifest {
     }
 
     fn parse_subscriptions(&mut self, root: Node<'_>) -> Result<(), Refused> {
-        let power = "no bits besides 0 (CPU_OFF), 1 (CPU_SUSPEND), 2 (CPU_SUSPEND_RESUME) and 3 (CPU_ON)";
-        self.power_messages = root.bits("power-management-messages", PowerMessages::ALL.0, power)?.map(PowerMessages);
+        let power = root.number32("power-management-messages")?;
+        if power.is_some_and(|bits| bits & !PowerMessages::ALL.0 != 0) {
+            self.tolerated.note(Tolerated::POWER_BITS);
+        }
+        self.power_messages = power.map(|bits| PowerMessages(bits & PowerMessages::ALL.0));
+        for (property, bit) in [
+            ("abort-action", Tolerated::LIFECYCLE),
+            ("lifecycle-support", Tolerated::LIFECYCLE),
+            ("sri-interrupts-policy", Tolerated::SRI_POLICY),
+        ] {
+            if root.has(property) {
+                self.tolerated.note(bit);
+            }
+        }
         let availability = "no bits besides 0 (VM created) and 1 (VM destroyed)";
         self.vm_messages = VmMessages(root.bits("vm-availability-messages", VmMessages::ALL.0, availability)?.unwrap_or(0));
         self.notifications = root.flag("notification-support")?;
@@ -221,10 +287,7 @@ fn is_later_minor(text: &[u8]) -> bool {
     text.strip_prefix(b"arm,ffa-manifest-1.").is_some_and(|minor| !minor.is_empty() && minor.iter().all(u8::is_ascii_digit))
 }
 
-fn version(root: Node<'_>) -> Result<Version, Refused> {
-    let known = "0x10000 (1.0), 0x10001 (1.1) or 0x10002 (1.2)";
-    match root.required_number("ffa-version", known)? {
-        n @ 0x1_0000..=0x1_0002 => Ok(Version(n as u32)),
-        n => Err(root.not_hex("ffa-version", n, known)),
-    }
+/// The UUID of `text`, the node's `uuid`.
+fn uuid_of(node: Node<'_>, text: &str) -> Result<Uuid, Refused> {
+    parse_uuid(text).ok_or_else(|| node.error("uuid", Found::Text(Name::new(text)), Expected::Text(UUID_FORM)))
 }

@@ -3,11 +3,14 @@
 use crate::error::{Expected, Found, Name, Refused};
 use crate::partition::{
     DeviceRegion, Interrupt, InterruptKind, MAX_DEVICE_REGIONS, MAX_INTERRUPTS, MAX_MEMORY_REGIONS, MAX_STREAMS, MemoryRegion, PartitionManifest,
-    RegionAttributes, RegionBase, RxTx, Stream, Trigger,
+    RegionAttributes, RegionBase, RxTx, Stream, Tolerated, Trigger,
 };
 use crate::range::AddressRange;
 use crate::tree::{Cells, Node};
 use arrayvec::ArrayVec;
+
+/// Interrupt ids of the extended SPI range.
+const EXTENDED_SPIS: core::ops::RangeInclusive<u32> = 4096..=5119;
 
 impl PartitionManifest {
     /// Devices first: memory regions refer to their stream ids.
@@ -109,6 +112,10 @@ impl PartitionManifest {
         let Some(cells) = node.groups(NAME, 2, "<id attributes> pairs")? else { return Ok(()) };
         for pair in cells.chunks(2) {
             let (id, bits) = (pair.get(0), pair.get(1));
+            if EXTENDED_SPIS.contains(&id) {
+                self.tolerated.note(Tolerated::EXTENDED_SPIS);
+                continue;
+            }
             if bits & !0xFFF != 0 {
                 return Err(node.not_hex(NAME, bits.into(), "attributes of 12 bits: priority 7..0, secure 8, level 9, type 11..10"));
             }
@@ -144,6 +151,9 @@ impl PartitionManifest {
         let Some(cells) = node.groups(NAME, 3, "<id mpidr-high mpidr-low> triples")? else { return Ok(()) };
         for triple in cells.chunks(3) {
             let id = triple.get(0);
+            if EXTENDED_SPIS.contains(&id) {
+                continue;
+            }
             let Some(interrupt) = self.interrupts.iter_mut().find(|i| i.id == id && usize::from(i.device) == device) else {
                 return Err(node.not_number(NAME, id.into(), "an id of this node's interrupts"));
             };
@@ -210,7 +220,8 @@ impl PartitionManifest {
 
     fn attributes(&self, node: Node<'_>, what: &'static str, legal: &[u64]) -> Result<RegionAttributes, Refused> {
         match node.required_number("attributes", what)? {
-            n if legal.contains(&n) => Ok(RegionAttributes(n as u8)),
+            // Bits above are of later versions of the binding, and say nothing that access depends on.
+            n if legal.contains(&(n & 0xF)) => Ok(RegionAttributes(n as u8 & 0xF)),
             n => Err(node.not_hex("attributes", n, what)),
         }
     }

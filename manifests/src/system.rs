@@ -115,8 +115,7 @@ impl<'a> Check<'a> {
             self.device_region(index, region)?;
         }
         self.interrupts()?;
-        self.streams()?;
-        self.buffers()
+        self.streams()
     }
 
     fn identity(&self) -> Result<(), Refused> {
@@ -128,9 +127,7 @@ impl<'a> Check<'a> {
             return Err(self.error(NodePath::ROOT, "id", Found::Hex(n.into()), Expected::HexExactly(id.0.into(), "from the number of its vmN node; that number itself will do, too")));
         }
         let Some(auxiliary) = self.it.manifest.auxiliary_id else { return Ok(()) };
-        let mine = |p: &LoadedPartition<'_>| p.vm.id() == auxiliary || p.manifest.auxiliary_id == Some(auxiliary);
-        let owner = self.accepted.iter().find(|p| mine(p)).map(|p| p.vm).or_else(|| self.spmc.partitions.iter().find(|vm| vm.id() == auxiliary));
-        match owner {
+        match self.spmc.partitions.iter().find(|vm| vm.id() == auxiliary) {
             Some(vm) => Err(self.error(NodePath::ROOT, "auxiliary-id", Found::Hex(auxiliary.0.into()), Expected::UniqueAmong(vm.subject(), Name::EMPTY))),
             None => Ok(()),
         }
@@ -139,11 +136,6 @@ impl<'a> Check<'a> {
     /// The package, and what the partition's manifest says of where it lies.
     fn image(&self) -> Result<(), Refused> {
         let LoadedPartition { vm, manifest, package } = self.it;
-        if let Some(address) = manifest.load_address
-            && address != vm.load_address
-        {
-            return Err(self.error(NodePath::ROOT, "load-address", Found::Hex(address), Expected::HexExactly(vm.load_address, "load_address of its vmN node")));
-        }
         if let Some(size) = manifest.mem_size
             && size > vm.mem_size
         {
@@ -152,7 +144,7 @@ impl<'a> Check<'a> {
         if package.size as u64 > vm.mem_size {
             return Err(self.error(NodePath::package(), "size", Found::Hex(package.size as u64), Expected::HexAtMost(vm.mem_size, "mem_size of its vmN node")));
         }
-        let entry = manifest.entrypoint_offset;
+        let entry = manifest.entrypoint_offset.unwrap_or(package.image.offset as u64);
         if entry < package.image.offset as u64 || entry >= package.image.end() as u64 {
             let image = AddressRange::new(package.image.offset as u64, package.image.size as u64).unwrap_or_default();
             return Err(self.error(NodePath::ROOT, "entrypoint-offset", Found::Hex(entry), Expected::PointInside(image, "the image in the package")));
@@ -187,7 +179,11 @@ impl<'a> Check<'a> {
     fn memory_region(&self, index: usize, region: &MemoryRegion) -> Result<(), Refused> {
         let path = region_path("memory-regions", region.name);
         if region.base == RegionBase::Unplaced {
-            let expected = Expected::Text("base-address or load-address-relative-offset: Bulkhead places no regions by itself");
+            let expected = if region.attributes.non_secure() {
+                Expected::Text("base-address: the normal world's memory is not Bulkhead's to choose from")
+            } else {
+                Expected::AtLeast(region.size, "free bytes behind the package in mem_size of its vmN node, or base-address")
+            };
             return Err(self.error(path, "base-address", Found::Missing, expected));
         }
         let load_address = self.it.vm.load_address;
@@ -203,7 +199,9 @@ impl<'a> Check<'a> {
         let kind = if region.attributes.non_secure() { MemoryKind::NonSecure } else { MemoryKind::Secure };
         inside(self.spmc, kind, &range).or_else(error)?;
         let package = AddressRange::new(load_address, self.it.package.size as u64).unwrap_or_default();
-        if package.overlaps(&range) {
+        // The image's own sections are given by their offsets; a range for data that the image has grown into is a mistake.
+        let section = matches!(region.base, RegionBase::LoadRelative(_)) || !region.attributes.writable();
+        if package.overlaps(&range) && !section {
             return error(Expected::ClearOfReserved("the partition's own package", package));
         }
         for before in self.it.manifest.memory_regions.iter().take(index) {
@@ -283,17 +281,6 @@ impl<'a> Check<'a> {
             }
         }
         Ok(())
-    }
-
-    /// A partition that finds its buffers mapped already would not map them, and have none.
-    fn buffers(&self) -> Result<(), Refused> {
-        match self.it.manifest.rx_tx {
-            Some(_) => {
-                let expected = Expected::Text("no such node: the partition maps its buffers by FFA_RXTX_MAP");
-                Err(self.error(NodePath::ROOT.child("rx_tx-info"), "", Found::Present, expected))
-            }
-            None => Ok(()),
-        }
     }
 
     #[cold]

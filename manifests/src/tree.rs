@@ -187,6 +187,17 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The UUIDs of a `uuid` property that has them as text; `None` for one of cells.
+    pub(crate) fn uuid_texts(&self) -> Option<impl Iterator<Item = &'a str> + Clone + use<'a>> {
+        // A UUID's 36 characters and a zero, as often as there are UUIDs.
+        match self.value("uuid")?.as_chunks::<37>() {
+            (texts, []) if texts.iter().all(|text| text.get(8) == Some(&b'-') && text.last() == Some(&0)) && !texts.is_empty() => {
+                Some(texts.iter().map(|text| text.get(..36).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or("")))
+            }
+            _ => None,
+        }
+    }
+
     /// The cells of a list, or `None` when the property is not there.
     pub(crate) fn cells(&self, property: &'static str) -> Result<Option<Cells<'a>>, Refused> {
         let Some(value) = self.value(property) else { return Ok(None) };

@@ -56,8 +56,6 @@ broken! {
         "partition vm1 (op-tee): /: ffa-version = 0x20000: expected 0x10000 (1.0), 0x10001 (1.1) or 0x10002 (1.2)";
     missing_uuid: OPTEE, "uuid = <0xe0786148 0xe311f8e7 0x02005ebc 0x1bc5d5a5>;" => "",
         "partition vm1 (op-tee): /: uuid is missing: expected four cells for each UUID, the words of the registers: <0x33221100 ...> for 00112233-...";
-    uuid_as_text: OPTEE, "<0xe0786148 0xe311f8e7 0x02005ebc 0x1bc5d5a5>" => "\"486178e0-e7f8-11e3-bc5e-0002a5d5c51b\"",
-        "partition vm1 (op-tee): /: uuid has 37 bytes: expected four cells for each UUID, the words of the registers: <0x33221100 ...> for 00112233-...";
     uuid_of_three_cells: OPTEE, "<0xe0786148 0xe311f8e7 0x02005ebc 0x1bc5d5a5>" => "<0xe0786148 0xe311f8e7 0x02005ebc>",
         "partition vm1 (op-tee): /: uuid has 12 bytes: expected four cells for each UUID, the words of the registers: <0x33221100 ...> for 00112233-...";
     nil_uuid: OPTEE, "<0xe0786148 0xe311f8e7 0x02005ebc 0x1bc5d5a5>" => "<0 0 0 0>",
@@ -100,8 +98,6 @@ broken! {
         "partition vm1 (op-tee): /: boot-order = 65536: expected at most 65535 (0xffff says: no order)";
     boot_information_in_x4: OPTEE, "gp-register-num = <0>" => "gp-register-num = <4>",
         "partition vm1 (op-tee): /: gp-register-num = 4: expected at most 3 (x0 to x3)";
-    boot_information_without_register: OPTEE, "gp-register-num = <0>;" => "",
-        "partition vm1 (op-tee): /: gp-register-num is missing: expected the register, 0 to 3, for the boot information's address";
     boot_information_of_a_foreign_binding: OPTEE, "\"arm,ffa-manifest-boot-info\"" => "\"boot-info\"",
         "partition vm1 (op-tee): /boot-info: compatible = \"boot-info\": expected \"arm,ffa-manifest-boot-info\"";
     unknown_interrupt_action: OPTEE, "ns-interrupts-action = <1>" => "ns-interrupts-action = <3>",
@@ -112,8 +108,6 @@ broken! {
         "partition vm1 (op-tee): /: ns-interrupts-action = 2: expected 1 (as managed-exit says, or no managed-exit)";
     secure_interrupts_queued_alone: OPTEE, "ns-interrupts-action = <1>" => "ns-interrupts-action = <1>; other-s-interrupts-action = <0>",
         "partition vm1 (op-tee): /: other-s-interrupts-action = 0: expected 1 (queueing other secure interrupts needs ns-interrupts-action = 0, too)";
-    unknown_power_message: OPTEE, "power-management-messages = <0x0>" => "power-management-messages = <0x10>",
-        "partition vm1 (op-tee): /: power-management-messages = 0x10: expected no bits besides 0 (CPU_OFF), 1 (CPU_SUSPEND), 2 (CPU_SUSPEND_RESUME) and 3 (CPU_ON)";
     notifications_with_a_value: OPTEE, "notification-support;" => "notification-support = <1>;",
         "partition vm1 (op-tee): /: notification-support has 4 bytes: expected no value: its presence says it all";
     notifications_before_version_1_1: OPTEE, "<0x00010002>" => "<0x00010000>",

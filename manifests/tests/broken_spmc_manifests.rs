@@ -117,7 +117,7 @@ mod load_table {
             "TB_FW_CONFIG: /secure-partitions/op-tee: load-address is missing: expected where BL2 puts the package, one cell";
         uuid_twice: TABLE, "378DAEDC-f06b-4446-8314-40ab933c87a3" => "486178e0-e7f8-11e3-bc5e-0002a5d5c51b",
             "TB_FW_CONFIG: /secure-partitions/stmm: uuid = 486178e0-e7f8-11e3-bc5e-0002a5d5c51b: expected each UUID once: BL2 would load one package twice";
-nine_packages: TABLE, "op-tee {" => "a { uuid = \"00000000-0000-0000-0000-000000000001\"; load-address = <1>; };
+        nine_packages: TABLE, "op-tee {" => "a { uuid = \"00000000-0000-0000-0000-000000000001\"; load-address = <1>; };
             b { uuid = \"00000000-0000-0000-0000-000000000002\"; load-address = <2>; };
             c { uuid = \"00000000-0000-0000-0000-000000000003\"; load-address = <3>; };
             d { uuid = \"00000000-0000-0000-0000-000000000004\"; load-address = <4>; };

@@ -25,7 +25,7 @@ fn op_tee_manifest_says_what_op_tee_needs() {
     assert_eq!(manifest.exception_level, ExceptionLevel::SEl1);
     assert_eq!(manifest.load_address, Some(0x0e60_0000));
     assert_eq!(manifest.mem_size, Some(0x90_0000));
-    assert_eq!(manifest.entrypoint_offset, 0x4000);
+    assert_eq!(manifest.entrypoint_offset, Some(0x4000));
     assert_eq!(manifest.boot_order, Some(0));
     assert_eq!(manifest.ns_interrupts, NsInterruptAction::ManagedExit);
     assert_eq!(manifest.gp_register, Some(0));

@@ -10,13 +10,15 @@ use crate::mmu::{self, Use};
 use crate::system::{FACTS, Facts, MANIFEST, MANIFESTS, PartitionFacts, SPMC};
 use crate::{gic, image, physical, platform, say, stage2};
 use arrayvec::ArrayVec;
-use bulkhead_core::machine::Permissions;
+use bulkhead_core::machine::{Address, Permissions};
+use bulkhead_core::mailbox::Buffers;
 use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
 use bulkhead_core::partition::{Methods, NormalWorldInterrupts, PartitionConfig, Service};
 use bulkhead_core::tables::PAGE;
 use bulkhead_core::{MAX_CORES, MAX_PARTITIONS};
 use bulkhead_ffa::EndpointId;
-use bulkhead_manifests::partition::{ExceptionLevel, NsInterruptAction, PartitionManifest, PowerMessages, Trigger};
+use bulkhead_manifests::edit::add_base_address;
+use bulkhead_manifests::partition::{ExceptionLevel, NsInterruptAction, PartitionManifest, PowerMessages, RegionBase, RxTx, Trigger};
 use bulkhead_manifests::spmc::{MemoryKind, VmNode};
 use bulkhead_manifests::{AddressRange, LoadedPartition, ManifestError, Package, Platform, Reserved, Subject, check_spmc, check_system, unserved};
 
@@ -116,8 +118,24 @@ fn read_partition(vm: &VmNode, place: usize) -> Result<Found<'_>, BootError> {
     let memory = vm.memory();
     mmu::map(memory.base(), memory.size(), Use::Write).map_err(|_| BootError::Tables("a partition's memory"))?;
     let bytes = physical::firmware_data(memory.base(), memory.size());
-    let package = Package::read(bytes, subject)?;
-    MANIFESTS[place].lock().parse_into(package.manifest.of(bytes), subject)?;
+    let mut package = Package::read(bytes, subject)?;
+    let mut manifest = MANIFESTS[place].lock();
+    manifest.parse_into(package.manifest.of(bytes), subject)?;
+    // What finds no place stays without one, which `check` then refuses.
+    let _ = manifest.place_regions(memory, package.size as u64);
+    let mut room = package.image.offset.checked_sub(package.manifest.offset).unwrap_or(package.manifest.size);
+    if let Some(list) = package.hob_list.filter(|list| list.offset > package.manifest.offset) {
+        room = room.min(list.offset - package.manifest.offset);
+    }
+    for (index, region) in manifest.memory_regions.iter().enumerate() {
+        if let RegionBase::Chosen(base) = region.base {
+            let tree = physical::firmware_data_mut(memory.base() + package.manifest.offset as u64, room as u64);
+            match add_base_address(tree, index, base) {
+                Some(size) => package.manifest.size = size,
+                None => say!("{subject}: no room in its package to tell it that {} is at {base:#x}", region.name),
+            }
+        }
+    }
     Ok(Found { vm, package, place })
 }
 
@@ -218,10 +236,19 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
             NsInterruptAction::Signaled => NormalWorldInterrupts::Signaled,
         },
         interrupts: manifest.interrupts.iter().map(|i| i.id).collect(),
-        entry: memory.base() + manifest.entrypoint_offset,
+        entry: memory.base() + manifest.entrypoint_offset.unwrap_or(one.package.image.offset as u64),
         boot_argument,
         init_time_limit_ms: one.vm.init_time_limit_ms.unwrap_or(0),
     });
+    if let (Some(RxTx { rx, tx }), Some((partition, _))) = (manifest.rx_tx, SPMC.partition(index)) {
+        let place = |region: u8| {
+            let region = manifest.memory_regions.get(usize::from(region))?;
+            Some(Address { pa: region.range(memory.base())?.base(), secure: !region.attributes.non_secure() })
+        };
+        if let (Some(rx), Some(tx)) = (place(rx), place(tx)) {
+            partition.endpoint.mailbox.lock().map(Buffers { rx, tx });
+        }
+    }
     Ok(())
 }
 

@@ -27,6 +27,12 @@ pub fn firmware_data(start: u64, bytes: u64) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start as *const u8, bytes as usize) }
 }
 
+/// The same, to be changed before any partition sees it. Nobody else may look at the range meanwhile.
+pub fn firmware_data_mut(start: u64, bytes: u64) -> &'static mut [u8] {
+    // SAFETY: as `firmware_data`, with the range mapped for writing; `boot` has no other slice of it at that time.
+    unsafe { core::slice::from_raw_parts_mut(start as *mut u8, bytes as usize) }
+}
+
 /// Writes what S-EL2's caches hold of a range to memory, for a reader whose caches are off.
 pub fn clean(start: u64, bytes: u64) {
     let mut line = start & !63;

@@ -26,7 +26,7 @@ mod indirect;
 mod interrupts;
 mod lifecycle;
 pub mod machine;
-mod mailbox;
+pub mod mailbox;
 pub mod memory;
 mod memory_calls;
 mod messaging;

@@ -29,7 +29,7 @@ pub struct Buffers {
 
 impl Mailbox {
     /// No buffers.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         let nowhere = Address { pa: 0, secure: false };
         Self { buffers: Buffers { rx: nowhere, tx: nowhere }, mapped: false, full: false }
     }
@@ -70,6 +70,11 @@ impl Mailbox {
     /// Takes the RX buffer back, if the endpoint has it: FFA_MSG_WAIT's implicit release.
     pub fn release(&mut self) {
         self.full = false;
+    }
+
+    /// Takes `buffers` as the endpoint's: by its own call, or before its first because its manifest says so (`rx_tx-info`).
+    pub fn map(&mut self, buffers: Buffers) {
+        (self.buffers, self.mapped, self.full) = (buffers, true, false);
     }
 
     /// Forgets the buffers; whether there were any.
@@ -113,9 +118,7 @@ impl Spmc {
             }
             Ok(Address { pa: page, secure: holding.secure })
         };
-        mailbox.buffers = Buffers { rx: place(machine, rx, false)?, tx: place(machine, tx, true)? };
-        mailbox.mapped = true;
-        mailbox.full = false;
+        mailbox.map(Buffers { rx: place(machine, rx, false)?, tx: place(machine, tx, true)? });
         Ok(Regs::success(&[]))
     }
 
