@@ -13,12 +13,14 @@ use arrayvec::ArrayVec;
 use bulkhead_core::machine::{Address, Permissions};
 use bulkhead_core::mailbox::Buffers;
 use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
-use bulkhead_core::partition::{Methods, NormalWorldInterrupts, PartitionConfig, Service};
+use bulkhead_core::partition::{MAX_INTERRUPTS, Methods, NormalWorldInterrupts, PartitionConfig, Service};
 use bulkhead_core::tables::PAGE;
 use bulkhead_core::{MAX_CORES, MAX_PARTITIONS};
 use bulkhead_ffa::EndpointId;
 use bulkhead_manifests::edit::add_base_address;
-use bulkhead_manifests::partition::{ExceptionLevel, NsInterruptAction, PartitionManifest, PowerMessages, RegionBase, RxTx, Trigger};
+use bulkhead_manifests::partition::{
+    ExceptionLevel, NsInterruptAction, OtherSecureInterruptAction, PartitionManifest, PowerMessages, RegionBase, RxTx, Trigger,
+};
 use bulkhead_manifests::spmc::{MemoryKind, VmNode};
 use bulkhead_manifests::{AddressRange, LoadedPartition, ManifestError, Package, Platform, Reserved, Subject, check_spmc, check_system, unserved};
 
@@ -214,8 +216,11 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         own(region.range, permissions(region.attributes), !region.attributes.non_secure(), MemoryType::Device)
             .map_err(tables("device-regions"))?;
     }
-    for interrupt in &manifest.interrupts {
-        gic::configure(0, interrupt.id, interrupt.trigger == Trigger::Level);
+    let (mut priorities, mut routed) = ([0; MAX_INTERRUPTS], 0);
+    for (n, interrupt) in manifest.interrupts.iter().enumerate() {
+        priorities[n] = interrupt.priority;
+        routed |= u32::from(interrupt.target.is_some()) << n;
+        gic::configure(0, interrupt.id, interrupt.trigger == Trigger::Level, interrupt.target);
     }
     let boot_argument = boot_info::write(one.vm, &one.package, manifest)?;
     // Everything that was loaded or written is in memory before a partition without caches reads it.
@@ -235,7 +240,10 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
             NsInterruptAction::ManagedExit => NormalWorldInterrupts::ManagedExit { irq: manifest.managed_exit_virq },
             NsInterruptAction::Signaled => NormalWorldInterrupts::Signaled,
         },
+        holds_other_secure: manifest.other_secure_interrupts == OtherSecureInterruptAction::Queued,
         interrupts: manifest.interrupts.iter().map(|i| i.id).collect(),
+        priorities,
+        routed,
         entry: memory.base() + manifest.entrypoint_offset.unwrap_or(one.package.image.offset as u64),
         boot_argument,
         init_time_limit_ms: one.vm.init_time_limit_ms.unwrap_or(0),

@@ -10,7 +10,7 @@
 //! | EL2 registers of the normal world | EL3 | every world switch |
 //!
 //! Registers that a partition may not write because their accesses trap (debug, PMU, SVE, SME, MTE, SCXTNUM, TPIDR2,
-//! ACTLR, physical timer) need no place here.
+//! ACTLR, timers) need no place here.
 #![expect(unsafe_code, reason = "entry into partitions, and the save areas that assembly fills")]
 
 use bulkhead_core::{MAX_CORES, MAX_PARTITIONS, VcpuId};
@@ -66,7 +66,7 @@ macro_rules! register_group {
 register_group! {
     /// What EL0 sees or changes, or what decides how it runs. The first pair is all that a program at S-EL0 can change for
     /// good: the others it changes by exceptions to EL1 only, which nobody at EL1 remembers.
-    Common = 9;
+    Common = 8;
     "sp_el0" "tpidr_el0",
     "sctlr_el1" "cpacr_el1",
     "ttbr0_el1" "tcr_el1",
@@ -76,7 +76,6 @@ register_group! {
     "tpidrro_el0" "tpidrro_el0",
     "elr_el1" "spsr_el1",
     "esr_el1" "far_el1",
-    "cntv_cval_el0" "cntv_ctl_el0",
 }
 
 register_group! {
@@ -168,10 +167,6 @@ pub struct VcpuContext {
     pub hpfar: u64,
     /// HCR_EL2 while it runs.
     pub hcr: u64,
-    /// Whether its physical-timer emulation is on (CNTP_CTL_EL0 as the partition wrote it).
-    pub cntp_ctl: u64,
-    /// CNTP_CVAL_EL0 as the partition wrote it.
-    pub cntp_cval: u64,
     /// VSTTBR_EL2 while it runs: the root of the secure stage 2.
     pub vsttbr: u64,
     /// VTTBR_EL2 while it runs: the root of the non-secure stage 2, and the VMID.
@@ -204,8 +199,6 @@ impl VcpuContext {
         far: 0,
         hpfar: 0,
         hcr: 0,
-        cntp_ctl: 0,
-        cntp_cval: 0,
         vsttbr: 0,
         vttbr: 0,
         s_el0: false,

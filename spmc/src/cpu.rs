@@ -7,13 +7,14 @@ use crate::context::{self, Common, CommonRegister, El1Only, Keys, RawExit, VcpuC
 use crate::physical;
 use crate::system::{self, SPMC};
 use crate::sysreg::{self, isb};
-use crate::{console, exit, gic, image, simd, stage2};
+use crate::virtual_timer::VirtualTimer;
+use crate::{console, exit, gic, image, simd, stage2, traps};
 use bulkhead_core::fault::{Fault, FaultKind};
 use bulkhead_core::machine::{AccessFault, Permissions};
 use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, Owner, PageState, PageTables};
 use bulkhead_core::tables::PAGE;
 use bulkhead_core::{Address, Exit, Machine, VcpuId};
-use bulkhead_ffa::Regs;
+use bulkhead_ffa::{Regs, function};
 
 /// HCR_EL2 of every partition (Arm ARM D24.2.61): stage 2, interrupts to S-EL2, and traps of what is not switched.
 mod hcr {
@@ -54,6 +55,8 @@ const TRAP_REGISTERS: u64 = 1 << 23 | 1 << 30 | 1 << 31;
 const TRAP_DEBUG: u64 = 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 19;
 /// CNTHCTL_EL2: EL1 and EL0 read the physical counter; its timer traps.
 const PHYSICAL_COUNTER: u64 = 1;
+/// EL1TVT of CNTHCTL_EL2 (FEAT_ECV): the virtual timer traps too.
+const TRAP_VIRTUAL_TIMER: u64 = 1 << 13;
 /// PSTATE at entry: EL1 with its own stack pointer, everything masked; EL0.
 const PSTATE_EL1H: u64 = 0x3c5;
 /// General-purpose register that a vCPU's index is in when it starts.
@@ -104,6 +107,11 @@ pub struct Cpu {
     /// The normal world's interrupts are held back.
     held_back: bool,
     time_limit_reached: bool,
+    /// When the time limit is reached, and when a timer of a partition is due; `u64::MAX`: never.
+    time_limit: u64,
+    alarm: u64,
+    /// EL1's virtual timer.
+    virtual_timer: VirtualTimer,
     /// The CPU has FEAT_FGT.
     fine_grained_traps: bool,
 }
@@ -133,7 +141,8 @@ impl Cpu {
         // HPMN stays what it is: all counters are the normal world's.
         sysreg::mdcr_el2::write(sysreg::mdcr_el2::read() & 0x1f | TRAP_DEBUG);
         sysreg::cptr_el2::write(simd::TRAP_ALL);
-        sysreg::cnthctl_el2::write(PHYSICAL_COUNTER);
+        let virtual_timer = VirtualTimer::new();
+        sysreg::cnthctl_el2::write(if virtual_timer.traps { PHYSICAL_COUNTER | TRAP_VIRTUAL_TIMER } else { PHYSICAL_COUNTER });
         sysreg::cntvoff_el2::write(0);
         sysreg::cnthps_ctl_el2::write(0);
         sysreg::vpidr_el2::write(sysreg::midr_el1::read());
@@ -156,6 +165,9 @@ impl Cpu {
             world_mask: gic::priority_mask(),
             held_back: false,
             time_limit_reached: false,
+            time_limit: u64::MAX,
+            alarm: u64::MAX,
+            virtual_timer,
             fine_grained_traps,
         }
     }
@@ -166,6 +178,7 @@ impl Cpu {
         if self.common != holder {
             self.release_common();
             context.common.load();
+            self.virtual_timer.load(vcpu);
             self.common = holder;
         }
         if self.el1 != holder && !context.s_el0 {
@@ -198,6 +211,7 @@ impl Cpu {
     fn release_common(&mut self) {
         if self.common == Holder::NORMAL_WORLD {
             self.world.common.save();
+            self.virtual_timer.save_world();
             if !self.held_back {
                 self.world_mask = gic::priority_mask();
             }
@@ -228,6 +242,14 @@ impl Cpu {
             context.keys.save();
         }
         self.keys = Holder::NOBODY;
+    }
+
+    /// Sets the SPMC's timer to what is due next.
+    fn set_timer(&self) {
+        let next = self.time_limit.min(self.alarm);
+        sysreg::cnthps_cval_el2::write(next);
+        sysreg::cnthps_ctl_el2::write(u64::from(next != u64::MAX));
+        isb();
     }
 
     /// Undoes what a partition may have done to the interrupt interface.
@@ -281,7 +303,11 @@ impl Machine for Cpu {
         loop {
             let context = context(vcpu);
             self.switch_to(vcpu, context);
-            match context::enter(context) {
+            let stop = context::enter(context);
+            if self.virtual_timer.changed(vcpu) {
+                SPMC.set_alarm(self);
+            }
+            match stop {
                 RawExit::Synchronous => match exit::decode(context) {
                     exit::Decoded::Exit(Exit::Fault(fault)) => {
                         let unmapped = exit::unmapped_page(context);
@@ -297,6 +323,10 @@ impl Machine for Cpu {
                     exit::Decoded::NeedsKeys => context.hcr |= hcr::KEYS,
                 },
                 RawExit::Irq => return Exit::SecureInterrupt,
+                // EL3's own, which it handles at once (DEN0077A v1.2 section 9.2).
+                RawExit::Fiq if gic::has_group_0() => drop(context::smc(Regs::new(&[u64::from(function::EL3_INTR_HANDLE)]))),
+                // With nothing to acknowledge, the core logic looks at the timers.
+                RawExit::Fiq if self.virtual_timer.fired(vcpu) => return Exit::SecureInterrupt,
                 RawExit::Fiq => return Exit::NormalWorldInterrupt,
                 RawExit::SError => return Self::fault(vcpu, FaultKind::SystemError),
             }
@@ -362,6 +392,7 @@ impl Machine for Cpu {
         if self.common != Holder::NORMAL_WORLD {
             self.release_common();
             self.world.common.load();
+            self.virtual_timer.load_world();
             self.common = Holder::NORMAL_WORLD;
         }
         if self.el1 != Holder::NORMAL_WORLD {
@@ -415,9 +446,16 @@ impl Machine for Cpu {
     fn acknowledge_interrupt(&mut self) -> Option<u32> {
         let interrupt = gic::acknowledge()?;
         if interrupt == crate::platform::SECURE_EL2_TIMER {
-            sysreg::cnthps_ctl_el2::write(0);
+            let now = self.ticks();
+            self.time_limit_reached |= now >= self.time_limit;
+            if now >= self.time_limit {
+                self.time_limit = u64::MAX;
+            }
+            if now >= self.alarm {
+                self.alarm = u64::MAX;
+            }
+            self.set_timer();
             gic::deactivate(self.core, interrupt);
-            self.time_limit_reached = true;
             return None;
         }
         if interrupt == gic::CROSS_CORE {
@@ -435,6 +473,31 @@ impl Machine for Cpu {
         gic::enable(self.core, interrupt, enable);
     }
 
+    fn route_interrupt(&mut self, interrupt: u32, core: usize) -> bool {
+        gic::route(interrupt, core)
+    }
+
+    fn set_interrupt_security(&mut self, interrupt: u32, secure: bool) {
+        gic::set_security(self.core, interrupt, secure);
+    }
+
+    fn set_general(&mut self, vcpu: VcpuId, register: u8, value: u64) {
+        traps::set_general(context(vcpu), usize::from(register), value);
+    }
+
+    fn ticks(&self) -> u64 {
+        isb();
+        sysreg::cntpct_el0::read()
+    }
+
+    fn set_alarm(&mut self, deadline: Option<u64>) {
+        let alarm = deadline.unwrap_or(u64::MAX);
+        if self.alarm != alarm {
+            self.alarm = alarm;
+            self.set_timer();
+        }
+    }
+
     fn interrupt_core(&mut self, core: usize) {
         gic::interrupt_core(core);
     }
@@ -449,14 +512,9 @@ impl Machine for Cpu {
 
     fn set_time_limit(&mut self, milliseconds: Option<u32>) {
         self.time_limit_reached = false;
-        let Some(milliseconds) = milliseconds else {
-            sysreg::cnthps_ctl_el2::write(0);
-            return;
-        };
-        let ticks = u64::from(milliseconds) * (sysreg::cntfrq_el0::read() / 1000);
-        sysreg::cnthps_cval_el2::write(sysreg::cntpct_el0::read() + ticks);
-        sysreg::cnthps_ctl_el2::write(1);
-        isb();
+        let ticks = |ms| u64::from(ms) * (sysreg::cntfrq_el0::read() / 1000);
+        self.time_limit = milliseconds.map_or(u64::MAX, |ms| sysreg::cntpct_el0::read() + ticks(ms));
+        self.set_timer();
     }
 
     fn milliseconds(&self) -> Option<u64> {

@@ -49,6 +49,10 @@ pub fn decode(context: &mut VcpuContext) -> Decoded {
             context.pc += 4;
             Decoded::Exit(Exit::Call)
         }
+        CLASS_SYSTEM_REGISTER if let Some(access) = crate::traps::emulated_by_core(context) => {
+            context.pc += 4;
+            Decoded::Exit(Exit::Register(access))
+        }
         CLASS_SYSTEM_REGISTER if crate::traps::emulate(context) => {
             context.pc += 4;
             Decoded::Emulated

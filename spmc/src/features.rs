@@ -29,8 +29,8 @@ pub fn shown(crm: u64, op2: u64) -> u64 {
         7 0 "S3_0_C0_C7_0", 7 1 "S3_0_C0_C7_1", 7 2 "S3_0_C0_C7_2",
     );
     match (crm, op2) {
-        // PFR0: EL0 and EL1 in AArch64 only, no EL2 and EL3; FP, SIMD, DIT, CSV2 and CSV3 as they are; no GIC, RAS, SVE, AMU.
-        (4, 0) => 0x11 | own & (field(16) | field(20) | field(48) | field(56) | field(60)),
+        // PFR0: EL0 and EL1 in AArch64 only, no EL2 and EL3; FP, SIMD, GIC, DIT, CSV2 and CSV3 as they are; no RAS, SVE, AMU.
+        (4, 0) => 0x11 | own & (field(16) | field(20) | field(24) | field(48) | field(56) | field(60)),
         // PFR1: BTI and SSBS.
         (4, 1) => own & (field(0) | field(4)),
         // DFR0: a debug architecture, of which nothing works; no PMU, no trace.

@@ -21,6 +21,8 @@ mod register {
     pub const CONFIGURATION: usize = 0x0c00;
     pub const GROUP_MODIFIER: usize = 0x0d00;
     pub const ROUTER: usize = 0x6000;
+    /// From a redistributor's base: the lower half of GICR_TYPER.
+    pub const REDISTRIBUTOR_TYPE: usize = 0x0008;
     /// From a redistributor's base: the affinity fields of its core, the upper half of GICR_TYPER.
     pub const REDISTRIBUTOR_AFFINITY: usize = 0x000c;
     /// SGI and PPI registers, from a redistributor's base.
@@ -42,8 +44,12 @@ const PRIORITY: u32 = 0x60;
 const MASK_NORMAL_WORLD: u64 = 0x80;
 /// Acknowledged ids from here on are no interrupts.
 const SPECIAL: u32 = 1020;
+/// Last of GICR_TYPER: there is no further core.
+const LAST: u32 = 1 << 4;
 /// SGI by which Bulkhead's cores interrupt each other.
 pub const CROSS_CORE: u32 = 9;
+/// Affinity fields of MPIDR_EL1, where GICD_IROUTER has them too.
+const AFFINITY: u64 = 0xff_00ff_ffff;
 /// Ids from here on are shared between cores.
 const FIRST_SHARED: u32 = 32;
 
@@ -102,8 +108,9 @@ fn make_secure(core: usize, interrupt: u32) {
     write32(at, read32(at) & !(0xff << shift) | PRIORITY << shift);
 }
 
-/// Makes an interrupt secure group 1, level or edge triggered, as its owner's manifest says; disabled.
-pub fn configure(core: usize, interrupt: u32, level: bool) {
+/// Makes an interrupt secure group 1, level or edge triggered, as its owner's manifest says; disabled. A shared one goes to
+/// the core whose affinity fields are `target`.
+pub fn configure(core: usize, interrupt: u32, level: bool, target: Option<u64>) {
     let _guard = CONFIGURATION.lock();
     make_secure(core, interrupt);
     if interrupt >= FIRST_SHARED {
@@ -111,10 +118,32 @@ pub fn configure(core: usize, interrupt: u32, level: bool) {
         let bit = 2 << (interrupt % 16 * 2);
         let old = read32(at);
         write32(at, if level { old & !bit } else { old | bit });
+        if let Some(target) = target {
+            write64(GICD_BASE + register::ROUTER + 8 * interrupt as usize, target & AFFINITY);
+        }
     }
 }
 
-/// Enables an interrupt, towards this core when it is a shared one; or disables it.
+/// Makes an interrupt secure group 1, or non-secure group 1 in the normal world's hands.
+pub fn set_security(core: usize, interrupt: u32, secure: bool) {
+    let _guard = CONFIGURATION.lock();
+    let base = frame(core, interrupt);
+    set_bit(base + register::GROUP, interrupt, !secure);
+    set_bit(base + register::GROUP_MODIFIER, interrupt, secure);
+}
+
+/// Sends a shared interrupt to a core; `false` for a private one, or a core that does not exist.
+pub fn route(interrupt: u32, core: usize) -> bool {
+    let last = |core| read32(GICR_BASE + core * GICR_STRIDE + register::REDISTRIBUTOR_TYPE) & LAST != 0;
+    let possible = interrupt >= FIRST_SHARED && !(0..core).any(last);
+    if possible {
+        let [aff0, aff1, aff2, aff3] = affinity_of(core);
+        write64(GICD_BASE + register::ROUTER + 8 * interrupt as usize, aff0 | aff1 << 8 | aff2 << 16 | aff3 << 32);
+    }
+    possible
+}
+
+/// Enables an interrupt, or disables it.
 pub fn enable(core: usize, interrupt: u32, enable: bool) {
     let bit = 1 << (interrupt % 32);
     let base = frame(core, interrupt);
@@ -123,15 +152,13 @@ pub fn enable(core: usize, interrupt: u32, enable: bool) {
         write32(base + register::PENDING_CLEAR + word(interrupt), bit);
         return;
     }
-    if interrupt >= FIRST_SHARED {
-        write64(GICD_BASE + register::ROUTER + 8 * interrupt as usize, affinity());
-    }
     write32(base + register::ENABLE_SET + word(interrupt), bit);
 }
 
-/// Affinity fields of this core's MPIDR, where GICD_IROUTER has them.
-fn affinity() -> u64 {
-    sysreg::mpidr_el1::read() & 0xff_00ff_ffff
+/// Affinity fields of a core, the lowest first, as its redistributor has them.
+fn affinity_of(core: usize) -> [u64; 4] {
+    let affinity = read32(GICR_BASE + core * GICR_STRIDE + register::REDISTRIBUTOR_AFFINITY);
+    [0, 8, 16, 24].map(|shift| u64::from(affinity >> shift & 0xff))
 }
 
 /// Acknowledges and drops the priority of the highest pending secure interrupt.
@@ -142,6 +169,11 @@ pub fn acknowledge() -> Option<u32> {
     }
     sysreg::icc_eoir1_el1::write(u64::from(id));
     Some(id)
+}
+
+/// Whether a group 0 interrupt is pending: EL3's.
+pub fn has_group_0() -> bool {
+    (sysreg::icc_hppir0_el1::read() as u32 & 0xff_ffff) < SPECIAL
 }
 
 /// Ends the active state of an interrupt that this core acknowledged, at its distributor or redistributor.
@@ -197,8 +229,7 @@ pub fn raise_schedule_receiver() {
 
 /// Makes another core enter Bulkhead.
 pub fn interrupt_core(core: usize) {
-    let affinity = read32(GICR_BASE + core * GICR_STRIDE + register::REDISTRIBUTOR_AFFINITY);
-    let affinity = [0, 8, 16, 24].map(|shift| u64::from(affinity >> shift & 0xff));
+    let affinity = affinity_of(core);
     // What that core is to see is written before the interrupt is raised.
     sysreg::dsb_ish();
     sysreg::icc_sgi1r_el1::write(software_interrupt(CROSS_CORE, affinity));

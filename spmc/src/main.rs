@@ -46,3 +46,4 @@ mod system;
 mod table_pool;
 #[cfg(target_os = "none")]
 mod traps;
+mod virtual_timer;

@@ -109,6 +109,10 @@ registers! {
     elr_el1 = "elr_el1";
     /// PSTATE of where it came from.
     spsr_el1 = "spsr_el1";
+    /// EL1 virtual timer: control.
+    cntv_ctl_el0 = "cntv_ctl_el0";
+    /// EL1 virtual timer: compare value.
+    cntv_cval_el0 = "cntv_cval_el0";
     /// Processor features 0.
     id_aa64pfr0_el1 = "id_aa64pfr0_el1";
     /// Processor features 1.
@@ -129,6 +133,8 @@ registers! {
     icc_pmr_el1 = "S3_0_C4_C6_0";
     /// GIC: acknowledge, group 1.
     icc_iar1_el1 = "S3_0_C12_C12_0";
+    /// GIC: highest priority pending interrupt, group 0.
+    icc_hppir0_el1 = "S3_0_C12_C8_2";
     /// GIC: end of interrupt (priority drop), group 1.
     icc_eoir1_el1 = "S3_0_C12_C12_1";
     /// GIC: group 1 enable, secure instance.

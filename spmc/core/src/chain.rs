@@ -35,7 +35,7 @@ impl Spmc {
     /// Runs `vcpu`, and whatever its calls lead to, until the chain ends. `vcpu` is claimed and its registers are set.
     pub(crate) fn run_chain<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Regs {
         let reply = self.run_to_end(machine, vcpu);
-        self.serve_left_interrupts(machine);
+        self.serve_wanted(machine);
         self.raise_delayed_schedule_receiver(machine);
         machine.leave_to_normal_world();
         reply
@@ -50,6 +50,7 @@ impl Spmc {
                 // Another core ended the partition while this vCPU was in a chain.
                 self.end_chain_of_failed(machine, current)
             } else {
+                current = self.give_way(machine, current);
                 self.raise_lines(machine, current);
                 let hold = self.vcpu(current).1.holds_interrupts();
                 if hold != held {
@@ -62,6 +63,7 @@ impl Spmc {
                     Exit::Call => self.partition_call(machine, current),
                     Exit::NormalWorldInterrupt => self.preempt(machine, current),
                     Exit::SecureInterrupt => self.secure_interrupt_in_partition(machine, current),
+                    Exit::Register(access) => self.register_access(machine, current, access),
                     Exit::Fault(fault) => self.fail(machine, current, &fault),
                 }
             };
@@ -124,6 +126,7 @@ impl Spmc {
     pub(crate) fn rest<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
         let (_, state) = self.vcpu(vcpu);
         let model = state.model();
+        self.deactivate_forgotten(machine, vcpu);
         machine.park(vcpu);
         state.publish(RunState::Waiting);
         self.note_left_interrupt(machine, vcpu, model);

@@ -1,7 +1,8 @@
 //! FFA_VERSION, FFA_FEATURES, FFA_ID_GET, FFA_SPM_ID_GET, FFA_PARTITION_INFO_GET and _REGS (DEN0077A v1.2 chapter 13).
 
 use crate::calls::{Call, From};
-use crate::interrupts::{MANAGED_EXIT, NOTIFICATION_PENDING, SCHEDULE_RECEIVER};
+use crate::interrupts::SCHEDULE_RECEIVER;
+use crate::virtual_interrupts::{MANAGED_EXIT, NOTIFICATION_PENDING};
 use crate::machine::{Address, Machine};
 use crate::mailbox::BUFFER_SIZE;
 use crate::partition::{Methods, PartitionConfig, Service};

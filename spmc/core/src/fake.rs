@@ -49,6 +49,10 @@ pub enum Event {
     Deactivated(u32),
     /// This core was made to stop for a moment.
     Interrupted(usize),
+    /// An interrupt was sent to a core.
+    Routed(u32, usize),
+    /// An interrupt was made secure or not.
+    Security(u32, bool),
     /// The time limit was set.
     TimeLimit(Option<u32>),
 }
@@ -123,9 +127,14 @@ pub struct World {
     vcpus: [[Vcpu; MAX_CORES]; MAX_PARTITIONS],
     memory: BTreeMap<(bool, u64), Vec<u8>>,
     holdings: BTreeMap<(u8, u64), Holding>,
-    pending: VecDeque<u32>,
+    /// `None`: the SPMC's own.
+    pending: VecDeque<Option<u32>>,
     held: [bool; MAX_CORES],
     time: u64,
+    /// The physical counter.
+    pub ticks: u64,
+    /// When each core's own timer fires.
+    pub alarms: [Option<u64>; MAX_CORES],
     /// The time limit has been reached.
     pub time_is_up: bool,
     /// No page is left for tables.
@@ -434,7 +443,7 @@ impl Machine for Fake {
     }
 
     fn acknowledge_interrupt(&mut self) -> Option<u32> {
-        self.world().pending.pop_front()
+        self.world().pending.pop_front().flatten()
     }
 
     fn deactivate_interrupt(&mut self, interrupt: u32) {
@@ -443,6 +452,28 @@ impl Machine for Fake {
 
     fn enable_interrupt(&mut self, interrupt: u32, enable: bool) {
         self.world().events.push(Event::Enabled(interrupt, enable));
+    }
+
+    fn route_interrupt(&mut self, interrupt: u32, core: usize) -> bool {
+        self.world().events.push(Event::Routed(interrupt, core));
+        true
+    }
+
+    fn set_interrupt_security(&mut self, interrupt: u32, secure: bool) {
+        self.world().events.push(Event::Security(interrupt, secure));
+    }
+
+    fn set_general(&mut self, vcpu: VcpuId, register: u8, value: u64) {
+        self.regs(vcpu).0[usize::from(register)] = value;
+    }
+
+    fn ticks(&self) -> u64 {
+        self.world().ticks
+    }
+
+    fn set_alarm(&mut self, deadline: Option<u64>) {
+        let core = self.core;
+        self.world().alarms[core] = deadline;
     }
 
     fn interrupt_core(&mut self, core: usize) {

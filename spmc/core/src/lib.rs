@@ -23,6 +23,7 @@ mod fake;
 pub mod fault;
 pub mod hob;
 mod indirect;
+pub mod interface;
 mod interrupts;
 mod lifecycle;
 pub mod machine;
@@ -34,6 +35,7 @@ mod messaging;
 mod models;
 mod notifications;
 pub mod page_states;
+mod paravirtual;
 pub mod partition;
 mod permissions;
 pub mod shares;
@@ -44,7 +46,9 @@ mod sync;
 pub mod tables;
 #[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
 mod tests;
+pub mod timer;
 mod vcpu;
+mod virtual_interrupts;
 
 pub use interrupts::SCHEDULE_RECEIVER;
 pub use machine::{Address, Exit, Machine};

@@ -53,6 +53,7 @@ impl Spmc {
             // The line is long enough for every value; a shortened one would still be right.
             let _ = write!(line, "partition {} ", config.id);
             if up {
+                self.enable_messages(machine, vcpu);
                 let _ = write!(line, "up: FF-A {} spoken", partition.endpoint.spoken.version());
                 if let (Some(began), Some(now)) = (began, machine.milliseconds()) {
                     let _ = write!(line, ", {} ms", now.saturating_sub(began));
@@ -181,20 +182,25 @@ impl Spmc {
         self.memory_after_failure(machine, partition);
     }
 
-    /// vCPUs that yielded to one of the failed partition's: from now on the normal world can resume them. Their answers still
-    /// go to the failed one, that is, nowhere.
+    /// vCPUs that yielded to one of the failed partition's, or that its interrupt took the core from: from now on the normal
+    /// world can resume them. Their answers still go to the failed one, that is, nowhere.
     fn adopt_orphans(&self, failed: PartitionIndex) {
         let Some((_, config)) = self.partition(failed) else { return };
-        for (index, partition, _) in self.partitions() {
-            for state in &partition.vcpus {
-                let orphan = |caller| matches!(caller, Caller::Partition(vcpu) if vcpu.partition == failed);
-                if index == failed || !orphan(state.caller()) || state.claim(RunState::Yielded).is_err() {
+        for (index, partition, _) in self.partitions().filter(|(index, ..)| *index != failed) {
+            for (n, state) in partition.vcpus.iter().enumerate() {
+                // One that its caller is still blocked on gets its end from there.
+                let orphan = || matches!(state.caller(), Caller::Partition(vcpu) if vcpu.partition == failed && self.vcpu(vcpu).1.state() != RunState::Blocked);
+                if !orphan() {
                     continue;
                 }
-                if orphan(state.caller()) {
+                let tail = self.tail_of_chain(VcpuId { partition: index, index: n as u8 });
+                let (_, tail_state) = self.vcpu(tail);
+                // Whoever holds the tail holds the chain.
+                let Some(was) = [RunState::Yielded, RunState::Preempted].into_iter().find(|was| tail_state.claim(*was).is_ok()) else { continue };
+                if orphan() {
                     state.adopt(Caller::NormalWorld(config.id));
                 }
-                state.publish(RunState::Yielded);
+                tail_state.publish(was);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What the core needs of the hardware.
 
 use crate::fault::Fault;
+use crate::interface::Interface;
+use crate::timer::{TimerRegister, Which};
 use crate::vcpu::VcpuId;
 use bulkhead_ffa::Regs;
 
@@ -23,8 +25,30 @@ pub enum Exit {
     NormalWorldInterrupt,
     /// A secure interrupt (IRQ at S-EL2), not yet acknowledged.
     SecureInterrupt,
+    /// An access to a register that the SPMC emulates; the vCPU is behind the instruction already.
+    Register(Access),
     /// The partition did something that it may not.
     Fault(Fault),
+}
+
+/// An access to an emulated register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Which register.
+    pub register: Register,
+    /// What is written; `None` for a read.
+    pub write: Option<u64>,
+    /// The general register that a read goes to: 0 to 30, 31 for none.
+    pub target: u8,
+}
+
+/// Registers that the SPMC emulates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    /// One of an EL1 timer.
+    Timer(Which, TimerRegister),
+    /// One of the GICv3's interface.
+    Interface(Interface),
 }
 
 /// Access to guest memory failed: not mapped, or the bus refused.
@@ -91,8 +115,23 @@ pub trait Machine: memory::PageTables {
     /// Deactivates a secure interrupt that was acknowledged.
     fn deactivate_interrupt(&mut self, interrupt: u32);
 
-    /// Enables or disables a secure interrupt at the distributor, as group 1 secure, routed to this core when enabled.
+    /// Enables or disables a secure interrupt at the distributor.
     fn enable_interrupt(&mut self, interrupt: u32, enable: bool);
+
+    /// Sends a shared interrupt to a core from now on; `false` for a private one, or a core that does not exist.
+    fn route_interrupt(&mut self, interrupt: u32, core: usize) -> bool;
+
+    /// Makes an interrupt secure group 1, or the normal world's.
+    fn set_interrupt_security(&mut self, interrupt: u32, secure: bool);
+
+    /// Writes the result of an emulated read: 0 to 30, 31 for none.
+    fn set_general(&mut self, vcpu: VcpuId, register: u8, value: u64);
+
+    /// The physical counter.
+    fn ticks(&self) -> u64;
+
+    /// Has the SPMC's own timer fire when the counter reaches `deadline`, beside what it does for the time limit; `None`: not.
+    fn set_alarm(&mut self, deadline: Option<u64>);
 
     /// Makes another core stop what it runs for a moment, as by a secure interrupt that is the SPMC's own.
     fn interrupt_core(&mut self, core: usize);

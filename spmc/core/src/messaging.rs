@@ -138,7 +138,7 @@ impl Spmc {
             call.zero(2..=2)?;
         }
         call.zero(3..=7)?;
-        if state.model().is_direct() || state.model() == Model::Framework {
+        if state.model().is_direct() || state.model() == Model::Framework || state.callee().is_some() {
             return Err(Status::Denied);
         }
         if !retain {
@@ -182,7 +182,8 @@ impl Spmc {
             return Ok(self.fail(machine, vcpu, &fault));
         }
         let framework = model == Model::Framework;
-        if !(model.is_direct() || framework) {
+        // It has to go on with a callee that its interrupt took the core from.
+        if !(model.is_direct() || framework) || state.callee().is_some() {
             return Err(Status::Denied);
         }
         let requester = match state.caller() {
@@ -220,7 +221,7 @@ impl Spmc {
                 let fault = Fault { kind: FaultKind::InitError(call.regs.w(2) as i32), pc: 0, esr: 0, address: None };
                 Ok(self.fail(machine, vcpu, &fault))
             }
-            model if model.is_direct() => {
+            model if model.is_direct() && state.callee().is_none() => {
                 let reply = Regs::new(&[u64::from(function::ERROR), 0, u64::from(call.regs.w(2))]);
                 Ok(self.finish(machine, vcpu, reply))
             }
@@ -249,7 +250,7 @@ impl Spmc {
             return Err(Status::Denied);
         }
         let (_, state) = self.vcpu(vcpu);
-        if matches!(state.model(), Model::SecureInterrupt | Model::Framework) {
+        if matches!(state.model(), Model::SecureInterrupt | Model::Framework) || state.callee().is_some() {
             return Err(Status::Denied);
         }
         let target = self.accept_request(machine, call, receiver)?;
@@ -259,7 +260,7 @@ impl Spmc {
         Ok(Next::Resume(target))
     }
 
-    /// FFA_RUN from a partition: only for a callee that yielded to it.
+    /// FFA_RUN from a partition: for a callee that yielded to it, or that an interrupt of its own took the core from.
     pub(crate) fn run_from_partition<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, call: &Call) -> Result<Next, Status> {
         // Whoever schedules the normal world's endpoints, a partition does not.
         if !call.sender_receiver().0.is_secure() {
@@ -267,25 +268,34 @@ impl Spmc {
         }
         let (target, config) = self.run_target(call)?;
         let (partition, state) = self.vcpu(target);
+        let (_, own) = self.vcpu(vcpu);
+        let interrupted = own.callee() == Some(target);
         if partition.has_failed() {
+            if interrupted {
+                own.set_callee(None);
+            }
             return Err(Status::Aborted);
         }
         if is_pinned_elsewhere(config, target, machine.core()) {
             return Err(Status::InvalidParameters);
         }
         let ours = || state.caller() == Caller::Partition(vcpu);
-        if !ours() || state.claim(RunState::Yielded).is_err() {
+        // The tail of an interrupted chain is nobody else's to claim.
+        let (tail, from) = if interrupted { (self.tail_of_chain(target), RunState::Preempted) } else { (target, RunState::Yielded) };
+        let (_, tail_state) = self.vcpu(tail);
+        if !ours() || tail_state.claim(from).is_err() {
             return Err(Status::Denied);
         }
         if !ours() {
-            state.publish(RunState::Yielded);
+            tail_state.publish(from);
             return Err(Status::Denied);
         }
-        deliver(machine, target, function::YIELD, Regs::success(&[]));
-        let (_, own) = self.vcpu(vcpu);
+        if !interrupted {
+            deliver(machine, target, function::YIELD, Regs::success(&[]));
+        }
         own.set_callee(Some(target));
         own.publish_blocked();
-        Ok(Next::Resume(target))
+        Ok(Next::Resume(tail))
     }
 
     /// FFA_YIELD.

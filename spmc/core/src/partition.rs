@@ -3,11 +3,12 @@
 use crate::OUR_VERSION;
 use crate::mailbox::Mailbox;
 use crate::vcpu::Vcpu;
-use crate::{MAX_CORES, interrupts::VirtualInterrupts};
+use crate::MAX_CORES;
+use crate::virtual_interrupts::{FIRST_PHYSICAL, Priorities, VirtualInterrupts};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{EndpointId, Uuid, Version};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 
 /// Index of a partition in the SPMC's table.
@@ -84,8 +85,14 @@ pub struct PartitionConfig {
     pub version: Version,
     /// What a normal-world interrupt does to it.
     pub normal_world_interrupts: NormalWorldInterrupts,
+    /// Other partitions' secure interrupts wait while it runs (the manifest's `other-s-interrupts-action`).
+    pub holds_other_secure: bool,
     /// Its physical interrupts.
     pub interrupts: ArrayVec<u32, MAX_INTERRUPTS>,
+    /// Their priorities, as the GIC has them: the lowest number first.
+    pub priorities: [u8; MAX_INTERRUPTS],
+    /// Those whose core the manifest fixes (`interrupts-target`), a bit for each; the others go to the core that enables them.
+    pub routed: u32,
     /// Where its first vCPU starts.
     pub entry: u64,
     /// x0 at its first entry (the register that `gp-register-num` names is always x0 here).
@@ -165,6 +172,14 @@ pub struct Partition {
     pub vcpus: [Vcpu; MAX_CORES],
     /// Virtual interrupts of each execution context.
     pub interrupts: [VirtualInterrupts; MAX_CORES],
+    /// Priorities of its interrupts.
+    pub(crate) priorities: Priorities,
+    /// It uses the distributor.
+    pub(crate) distributor: AtomicBool,
+    /// Cores on which its vCPU is to run for an interrupt, a bit for each.
+    pub(crate) wanted_on: AtomicU8,
+    /// Slots of interrupts whose core was chosen, by the manifest or since.
+    pub(crate) routed: AtomicU64,
     /// Where secondary execution contexts start; 0: not registered.
     pub secondary_entry: AtomicU64,
     /// The first vCPU has finished its initialisation.
@@ -181,6 +196,10 @@ impl Partition {
             endpoint: Endpoint::new(),
             vcpus: [const { Vcpu::new() }; MAX_CORES],
             interrupts: [const { VirtualInterrupts::new() }; MAX_CORES],
+            priorities: Priorities::new(),
+            distributor: AtomicBool::new(false),
+            wanted_on: AtomicU8::new(0),
+            routed: AtomicU64::new(0),
             secondary_entry: AtomicU64::new(0),
             initialised: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -190,12 +209,21 @@ impl Partition {
     /// Fixes the configuration, at boot.
     pub fn configure(&self, config: PartitionConfig) {
         self.endpoint.spoken.agree(config.version);
+        for (n, priority) in config.priorities.iter().enumerate() {
+            self.priorities.set(FIRST_PHYSICAL + n as u32, *priority);
+        }
+        self.routed.store(u64::from(config.routed) << FIRST_PHYSICAL, Ordering::Relaxed);
         self.config.call_once(|| config);
     }
 
     /// The configuration; `None` for an empty place.
     pub fn config(&self) -> Option<&PartitionConfig> {
         self.config.get()
+    }
+
+    /// Whether it has used a GICv3's distributor.
+    pub(crate) fn has_distributor(&self) -> bool {
+        self.distributor.load(Ordering::Relaxed)
     }
 
     /// Whether it was ended after a fault.

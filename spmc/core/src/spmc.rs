@@ -33,8 +33,8 @@ pub struct Spmc {
     pub(crate) consoles: Mutex<crate::console::Consoles>,
     /// Cores on which a partition has set a notification and delayed the schedule receiver interrupt, a bit for each.
     pub(crate) delayed_schedule_receiver: AtomicU8,
-    /// Cores on which a vCPU went to wait though an interrupt is pending for it, a bit for each.
-    pub(crate) left_interrupts: AtomicU8,
+    /// Cores on which a vCPU is to run for an interrupt, a bit for each; which one, [`Partition::wanted_on`] says.
+    pub(crate) wanted_cores: AtomicU8,
     /// Partition indices in boot order, one byte each from bit 0, exclusive-or the order of the table.
     boot_order: AtomicU64,
 }
@@ -51,7 +51,7 @@ impl Spmc {
             memory: Mutex::new(memory::MemoryManager::new()),
             consoles: Mutex::new(crate::console::Consoles::new()),
             delayed_schedule_receiver: AtomicU8::new(0),
-            left_interrupts: AtomicU8::new(0),
+            wanted_cores: AtomicU8::new(0),
             boot_order: AtomicU64::new(0),
         }
     }

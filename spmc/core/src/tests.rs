@@ -10,3 +10,4 @@ mod interrupts;
 mod lifecycle;
 mod messages;
 mod notifications;
+mod timers;

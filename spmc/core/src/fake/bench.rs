@@ -61,7 +61,10 @@ pub fn s_el1(id: u16) -> PartitionConfig {
         power_off_messages: false,
         version: Version::V1_2,
         normal_world_interrupts: NormalWorldInterrupts::Signaled,
+        holds_other_secure: false,
         interrupts: ArrayVec::new(),
+        priorities: [0; 32],
+        routed: 0,
         entry: 0x1000,
         boot_argument: 0x2000,
         init_time_limit_ms: 100,
@@ -199,7 +202,19 @@ impl Bench {
 
     /// Makes a secure interrupt pending: the next to be acknowledged.
     pub fn raise(&self, interrupt: u32) {
-        self.world().pending.push_back(interrupt);
+        self.world().pending.push_back(Some(interrupt));
+    }
+
+    /// Makes an interrupt of the SPMC's own pending.
+    pub fn raise_own(&self) {
+        self.world().pending.push_back(None);
+    }
+
+    /// An interrupt of the SPMC's own while the normal world runs.
+    pub fn own_interrupt(&mut self) {
+        self.raise_own();
+        let answer = self.call(&[u64::from(function::INTERRUPT)]);
+        assert_eq!(answer, Regs::new(&[u64::from(function::NORMAL_WORLD_RESUME)]));
     }
 
     /// A core comes up.

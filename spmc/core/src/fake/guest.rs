@@ -65,6 +65,12 @@ impl Guest {
         assert_eq!(after, before, "registers survive what the guest does not see");
     }
 
+    /// Is stopped by an access that the SPMC emulates.
+    pub fn emulated(&mut self, exit: Exit) {
+        let before = self.last.regs;
+        self.switch(before, exit);
+    }
+
     /// An access that it may not make. Never returns.
     pub fn crash(&mut self) -> ! {
         let fault = Fault { kind: FaultKind::Exception, pc: 0x1000, esr: 0x9200_0046, address: Some(0xdead_0000) };
