@@ -50,6 +50,10 @@ impl MemoryManager {
     pub(crate) fn retrieve<M: Machine>(&mut self, machine: &mut M, caller: Party, from: Address, len: u32, to: Address) -> Result<Reply, Status> {
         self.copy_in(machine, from, len)?;
         let header = Header::parse(&self.staging[..len as usize], caller.version)?;
+        // A borrower's request ends with its access descriptors.
+        if header.access_count != 0 && len as usize != header.access_end() {
+            return Err(Status::InvalidParameters);
+        }
         let slot = self.find(header.handle)?;
         match self.transactions[slot].state {
             State::Live => {}
@@ -111,16 +115,11 @@ impl MemoryManager {
         if header.access_count != expected {
             return Err(Status::InvalidParameters);
         }
-        // A borrower may leave the type to the lender and the SPMC.
-        match header.attributes >> TYPE_SHIFT {
-            0 if header.attributes & !ATTRIBUTES == 0 => {}
-            _ => check_attributes(header.attributes)?,
-        }
         let both_wide = transaction.traits.has(Traits::WIDE) && header.access_size == access::SIZE_V1_2;
         let mut permissions = None;
         for entry in header.accesses(bytes) {
             let entry = entry?;
-            let (_, other) = self.borrower(slot, entry.endpoint).ok_or(Status::Denied)?;
+            let (_, other) = self.borrower(slot, entry.endpoint).ok_or(Status::InvalidParameters)?;
             if both_wide && self.words(slot, &other) != entry.words {
                 return Err(Status::InvalidParameters);
             }
@@ -130,6 +129,11 @@ impl MemoryManager {
             }
         }
         let permissions = permissions.ok_or(Status::InvalidParameters)?;
+        // A borrower may leave the type to the lender and the SPMC.
+        match header.attributes >> TYPE_SHIFT {
+            0 if header.attributes & !ATTRIBUTES == 0 => {}
+            _ => check_attributes(header.attributes)?,
+        }
         let already_zero = transaction.traits.has(Traits::ZEROED) || zero_flags & FLAG_ZERO == 0;
         if sent.retrieved || !already_zero || zero_flags != 0 && !permissions.write {
             return Err(Status::Denied);
@@ -166,7 +170,8 @@ impl MemoryManager {
         let execute = match (transaction.kind, instruction) {
             (Kind::Share, instruction::UNSPECIFIED) => false,
             (Kind::Share, _) => return Err(Status::InvalidParameters),
-            (_, instruction::EXECUTE) if several => return Err(Status::InvalidParameters),
+            (_, instruction::UNSPECIFIED) => false,
+            _ if several => return Err(Status::InvalidParameters),
             // An instruction fetch of the secure world from non-secure memory faults by SCR_EL3.SIF.
             (_, instruction::EXECUTE) if !(transaction.traits.has(Traits::EXECUTE) && transaction.traits.has(Traits::SECURE)) => {
                 return Err(Status::Denied);
