@@ -325,8 +325,12 @@ impl Spmc {
         }
         let bitmap = target.from(sender);
         let kind = if per_vcpu { bitmap.per_vcpu } else { !bitmap.per_vcpu };
-        if !bitmap.belongs_to(sender, bits) || bits & !kind != 0 {
+        if !bitmap.belongs_to(sender, bits) {
             return Err(Status::Denied);
+        }
+        // Those of a vCPU are not signalled as everybody's, nor the other way round.
+        if bits & !kind != 0 {
+            return Err(Status::InvalidParameters);
         }
         let pending = if per_vcpu { &mut bitmap.vcpus[usize::from(index)] } else { &mut bitmap.global };
         pending.set(bits);
@@ -397,7 +401,7 @@ impl Spmc {
         self.since_v1_1(call)?;
         let (vcpu, receiver) = call.sender_receiver();
         let flags = call.regs.w(2);
-        if flags & !ALL_BITMAPS != 0 {
+        if flags & !ALL_BITMAPS != 0 || usize::from(vcpu.0) >= MAX_CORES {
             return Err(Status::InvalidParameters);
         }
         let mut notifications = self.notifications.lock();

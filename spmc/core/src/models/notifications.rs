@@ -185,8 +185,9 @@ impl Model {
                 match self.receivers.get(&receiver) {
                     None => wrong.when(true, if is_vm(receiver) { Status::Denied } else { Status::InvalidParameters }),
                     Some(to) => {
-                        let bound = |bit| to.bound.get(&(is_vm(sender), bit)) == Some(&(sender, per_vcpu));
-                        wrong.when(!to.takes || !ones(bits).all(bound), Status::Denied).when(per_vcpu && vcpu >= u64::from(to.vcpus), Status::InvalidParameters)
+                        let bound = |bit| to.bound.get(&(is_vm(sender), bit)).filter(|bound| bound.0 == sender);
+                        wrong.when(ones(bits).filter_map(bound).any(|bound| bound.1 != per_vcpu), Status::InvalidParameters);
+                        wrong.when(!to.takes || !ones(bits).all(|bit| bound(bit).is_some()), Status::Denied).when(per_vcpu && vcpu >= u64::from(to.vcpus), Status::InvalidParameters)
                     }
                 };
                 let word = flags | vcpu << 16;
@@ -207,7 +208,7 @@ impl Model {
             }
             Step::Get { caller, receiver, vcpu, flags } => {
                 self.own(&mut wrong, caller, receiver);
-                let vcpus = self.receivers.get(&receiver).map_or(u16::MAX, |to| to.vcpus);
+                let vcpus = self.receivers.get(&receiver).map_or(8, |to| to.vcpus);
                 wrong.when(flags >= 16 || vcpu >= vcpus, Status::InvalidParameters);
                 let answer = call(bench, caller, &[u64::from(function::NOTIFICATION_GET), u64::from(vcpu) << 16 | u64::from(receiver), flags]);
                 if wrong.judge(&answer, step)? {

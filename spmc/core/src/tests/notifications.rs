@@ -74,7 +74,7 @@ fn a_per_vcpu_notification_is_for_that_vcpu() {
     let mut bench = linux_and(|guest| {
         assert_eq!(guest.call(&[SET, 0x8001_0000, PER_VCPU | 3 << 16, 2]), ok());
         assert_eq!(guest.call(&[SET, 0x8001_0000, PER_VCPU | 4 << 16, 2]), invalid(), "there is no vCPU 4");
-        assert_eq!(guest.call(&[SET, 0x8001_0000, 0, 2]), denied(), "it is not bound as a global one");
+        assert_eq!(guest.call(&[SET, 0x8001_0000, 0, 2]), invalid(), "it is not bound as a global one");
         assert_eq!(guest.call(&[SET, 0x8001_0000, 1 << 16, 2]), invalid(), "a global one has no vCPU");
     });
     assert_eq!(bench.call(&[BIND, 0x8001_0000, PER_VCPU, 2]), ok());
@@ -180,6 +180,7 @@ fn get_checks_receiver_vcpu_and_flags() {
     assert_eq!(bench.call(&[GET, 0x8001, 1]), invalid());
     assert_eq!(bench.call(&[GET, 0, 0x10]), invalid());
     assert_eq!(bench.call(&[GET, 3, 1]), denied());
+    assert_eq!(bench.call(&[GET, 0xffff_0003, 1]), invalid(), "no endpoint has that vCPU");
     assert_eq!(bench.call(&[GET, 0, 0xf]), Regs::success(&[]));
 }
 
