@@ -3,6 +3,7 @@
 //!
 //! `PROPTEST_CASES` sets how many conversations; a failing one is shrunk to the shortest that fails.
 
+mod buffers;
 mod notifications;
 mod running;
 
