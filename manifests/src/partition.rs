@@ -467,8 +467,8 @@ impl PartitionManifest {
         self.tolerated = Tolerated(0);
     }
 
-    /// Gives each region without an address a place in the memory that the partition has from `load_address` on, behind its
-    /// package of `package_size` bytes and clear of its other regions.
+    /// Gives each region without an address a place in the partition's `memory`: as far up as there is one, clear of its other
+    /// regions and of its package of `package_size` bytes, behind which an image has data that its package does not have.
     ///
     /// # Errors
     /// The index of the first region for which there is no room, or which is the normal world's.
@@ -476,12 +476,13 @@ impl PartitionManifest {
         let granule = self.granule.bytes();
         for index in 0..self.memory_regions.len() {
             let Some(region) = self.memory_regions.get(index).copied().filter(|r| r.base == RegionBase::Unplaced) else { continue };
-            let mut base = memory.base().saturating_add(package_size);
+            let mut end = memory.end();
             let place = loop {
-                let place = base.checked_next_multiple_of(granule).and_then(|base| AddressRange::new(base, region.size)).filter(|p| memory.contains(p)).ok_or(index)?;
-                // Each round moves behind one of at most MAX_MEMORY_REGIONS regions.
+                let base = end.checked_sub(region.size).map(|base| base - base % granule).filter(|base| *base >= memory.base().saturating_add(package_size));
+                let place = base.and_then(|base| AddressRange::new(base, region.size)).ok_or(index)?;
+                // Each round moves below one of at most MAX_MEMORY_REGIONS regions.
                 match self.memory_regions.iter().filter_map(|other| other.range(memory.base())).find(|other| other.overlaps(&place)) {
-                    Some(other) => base = other.end(),
+                    Some(other) => end = other.base(),
                     None => break place,
                 }
             };

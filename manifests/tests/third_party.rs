@@ -248,7 +248,7 @@ fn devices_with_interrupts_streams_and_attributes() {
 
 #[test]
 fn regions_without_an_address_get_one_and_are_told() {
-    let nodes = "far { load-address-relative-offset = <0x20000>; pages-count = <1>; attributes = <3>; };
+    let nodes = "far { load-address-relative-offset = <0x3e0000>; pages-count = <1>; attributes = <3>; };
                  first { pages-count = <0x18>; attributes = <3>; };
                  second { description = \"second\"; pages-count = <4>; attributes = <1>; };";
     let source = minimal(&format!("gp-register-num = <0>; {}", regions(nodes)));
@@ -256,21 +256,21 @@ fn regions_without_an_address_get_one_and_are_told() {
     let memory = AddressRange::new(0x0e20_0000, 0x40_0000).expect("does not wrap");
     assert_eq!(manifest.place_regions(memory, 0x5000), Ok(()));
     let bases: Vec<_> = manifest.memory_regions.iter().map(|r| r.base).collect();
-    // The first fits before `far`, the second no more.
-    assert_eq!(bases, [RegionBase::LoadRelative(0x2_0000), RegionBase::Chosen(0x0e20_5000), RegionBase::Chosen(0x0e22_1000)]);
+    // From the top; the second fits no more above `far`.
+    assert_eq!(bases, [RegionBase::LoadRelative(0x3e_0000), RegionBase::Chosen(0x0e5e_8000), RegionBase::Chosen(0x0e5e_4000)]);
     assert_eq!(judged(&manifest, 0x1000), Ok(()));
 
     // The device tree says so afterwards, and is as readable as before.
     let mut tree = dtb(&source);
     let before = tree.len();
     tree.resize(before + 0x100, 0);
-    for (index, base) in [(1, 0x0e20_5000), (2, 0x0e22_1000)] {
+    for (index, base) in [(1, 0x0e5e_8000), (2, 0x0e5e_4000)] {
         assert!(add_base_address(&mut tree, index, base).is_some());
     }
     let mut again = PartitionManifest::new();
     again.parse_into(&tree, subject(2, "stmm")).expect("well-formed");
     let bases: Vec<_> = again.memory_regions.iter().map(|r| r.base).collect();
-    assert_eq!(bases, [RegionBase::LoadRelative(0x2_0000), RegionBase::Absolute(0x0e20_5000), RegionBase::Absolute(0x0e22_1000)]);
+    assert_eq!(bases, [RegionBase::LoadRelative(0x3e_0000), RegionBase::Absolute(0x0e5e_8000), RegionBase::Absolute(0x0e5e_4000)]);
     assert_eq!((again.services, again.gp_register, again.memory_regions[2].attributes), (manifest.services.clone(), Some(0), manifest.memory_regions[2].attributes));
 }
 

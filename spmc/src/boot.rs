@@ -7,7 +7,7 @@
 
 use crate::boot_info;
 use crate::mmu::{self, Use};
-use crate::system::{FACTS, Facts, MANIFEST, MANIFESTS, PartitionFacts, SPMC};
+use crate::system::{FACTS, Facts, MANIFEST, MANIFESTS, MAX_SECURE_RANGES, PartitionFacts, SPMC};
 use crate::{gic, image, physical, platform, say, stage2};
 use arrayvec::ArrayVec;
 use bulkhead_core::machine::{Address, Permissions};
@@ -102,7 +102,11 @@ pub fn load(manifest_address: u64) -> Result<(), BootError> {
             boot_register: parsed.gp_register.map_or(0, usize::from),
         });
     }
-    FACTS.call_once(|| Facts { partitions, normal_world });
+    let mut secure: ArrayVec<AddressRange, MAX_SECURE_RANGES> = partitions.iter().map(|one: &PartitionFacts| one.memory).collect();
+    for (one, parsed) in found.iter().zip(&MANIFESTS) {
+        reach_regions(one, &parsed.lock(), &mut secure)?;
+    }
+    FACTS.call_once(|| Facts { partitions, secure, normal_world });
     for (index, one) in found.iter().enumerate() {
         // `check` keeps places and indices equal.
         let parsed = MANIFESTS[index].lock();
@@ -139,6 +143,17 @@ fn read_partition(vm: &VmNode, place: usize) -> Result<Found<'_>, BootError> {
         }
     }
     Ok(Found { vm, package, place })
+}
+
+/// Maps the secure regions that a partition has outside its own memory: buffers may lie there, and what it shares.
+fn reach_regions(one: &Found<'_>, manifest: &PartitionManifest, secure: &mut ArrayVec<AddressRange, MAX_SECURE_RANGES>) -> Result<(), BootError> {
+    let memory = one.vm.memory();
+    let regions = manifest.memory_regions.iter().filter(|region| !region.attributes.non_secure());
+    for range in regions.filter_map(|region| region.range(memory.base())).filter(|range| !memory.contains(range)) {
+        mmu::map(range.base(), range.size(), Use::Write).map_err(|_| BootError::Tables("memory-regions"))?;
+        secure.try_push(range).map_err(|_| BootError::Tables("memory-regions"))?;
+    }
+    Ok(())
 }
 
 /// What no partition may have.

@@ -21,9 +21,14 @@ pub static FACTS: Once<Facts> = Once::new();
 pub struct Facts {
     /// The partitions, by index.
     pub partitions: ArrayVec<PartitionFacts, MAX_PARTITIONS>,
+    /// Secure RAM of partitions: the memory of each, and the regions that their manifests give them elsewhere.
+    pub secure: ArrayVec<AddressRange, MAX_SECURE_RANGES>,
     /// RAM of the normal world, which it may share.
     pub normal_world: ArrayVec<AddressRange, MAX_PARTITIONS>,
 }
+
+/// Ranges of secure RAM over all partitions, at the most.
+pub const MAX_SECURE_RANGES: usize = 64;
 
 /// What never changes of one partition.
 pub struct PartitionFacts {
@@ -83,11 +88,8 @@ fn holds(range: &AddressRange, start: u64, bytes: u64) -> bool {
 /// Whether S-EL2 may copy to and from a range: memory of partitions, and the normal world's RAM, each in its address space.
 pub fn is_reachable(start: Address, bytes: u64) -> bool {
     FACTS.get().is_some_and(|facts| {
-        if start.secure {
-            facts.partitions.iter().any(|p| holds(&p.memory, start.pa, bytes))
-        } else {
-            facts.normal_world.iter().any(|range| holds(range, start.pa, bytes))
-        }
+        let ranges = if start.secure { facts.secure.as_slice() } else { facts.normal_world.as_slice() };
+        ranges.iter().any(|range| holds(range, start.pa, bytes))
     })
 }
 

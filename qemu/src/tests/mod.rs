@@ -6,6 +6,7 @@ pub mod payload;
 pub mod refusals;
 pub mod shell;
 pub mod target;
+pub mod third_party;
 
 use std::ops::AddAssign;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::boot::{self, Expected};
-use super::{Tally, payload, refusals, shell};
+use super::{Tally, payload, refusals, shell, third_party};
 use crate::chain::{Chain, Changes};
 use crate::cli::RunOptions;
 use crate::demonstration::{BOOTS, Boot};
@@ -52,6 +52,9 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
     let mut tally = payload::run(project, progress, filter)?;
     if filter.is_none_or(|f| refusals::NAME.contains(f)) {
         tally += refusals::run(project, progress)?;
+    }
+    if filter.is_none_or(|f| third_party::NAME.contains(f)) {
+        tally += third_party::run(project, progress)?;
     }
     if filter.is_none_or(|f| shell::NAME.contains(f)) {
         let chain = Chain::build(project, progress, settings.profile, settings.changes.clone())?;

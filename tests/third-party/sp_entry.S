@@ -1,0 +1,85 @@
+/* A partition's start: stack, zeroed memory, then sp_main(x0 to x3). */
+#ifdef S_EL0
+#define CONDUIT svc
+#else
+#define CONDUIT smc
+#endif
+
+	.section .text.entry, "ax"
+	.global _start
+_start:
+	mov	x20, x0
+	mov	x21, x1
+	mov	x22, x2
+	mov	x23, x3
+#if defined(S_EL0) && !defined(SECTIONS_BY_MANIFEST)
+	/* The image begins as code: data and stack are made writable before they are used (FFA_MEM_PERM_SET, read and write, never execute). */
+	movz	x0, #0xc400, lsl #16
+	movk	x0, #0x0089
+	adrp	x1, data_start
+	mov	x2, #(0x12000 - 0x5000) / 0x1000
+	mov	x3, #5
+	mov	x4, xzr
+	mov	x5, xzr
+	mov	x6, xzr
+	mov	x7, xzr
+	svc	#0
+	movz	x1, #0x8400, lsl #16
+	movk	x1, #0x0061
+	cmp	w0, w1
+	b.ne	.
+#endif
+	adrp	x9, bss_start
+	adrp	x10, bss_end
+0:	str	xzr, [x9], #8
+	cmp	x9, x10
+	b.lo	0b
+	adrp	x9, stacks_end
+	mov	sp, x9
+	mov	x0, x20
+	mov	x1, x21
+	mov	x2, x22
+	mov	x3, x23
+	bl	sp_main
+	b	.
+
+#ifndef S_EL0
+	/* Further cores: the affinity field is the core's number; each has a page of stack. */
+	.global secondary_entry
+secondary_entry:
+	mrs	x19, mpidr_el1
+	and	x19, x19, #0xff
+	adrp	x9, stacks_end
+	sub	x9, x9, x19, lsl #12
+	mov	sp, x9
+	bl	serve
+	b	.
+#endif
+
+	.global ffa_call
+ffa_call:
+	stp	x29, x30, [sp, #-32]!
+	str	x19, [sp, #16]
+	mov	x19, x0
+	ldp	x0, x1, [x19]
+	ldp	x2, x3, [x19, #16]
+	ldp	x4, x5, [x19, #32]
+	ldp	x6, x7, [x19, #48]
+	ldp	x8, x9, [x19, #64]
+	ldp	x10, x11, [x19, #80]
+	ldp	x12, x13, [x19, #96]
+	ldp	x14, x15, [x19, #112]
+	ldp	x16, x17, [x19, #128]
+	CONDUIT	#0
+	stp	x0, x1, [x19]
+	stp	x2, x3, [x19, #16]
+	stp	x4, x5, [x19, #32]
+	stp	x6, x7, [x19, #48]
+	stp	x8, x9, [x19, #64]
+	stp	x10, x11, [x19, #80]
+	stp	x12, x13, [x19, #96]
+	stp	x14, x15, [x19, #112]
+	stp	x16, x17, [x19, #128]
+	ldr	x19, [sp, #16]
+	ldp	x29, x30, [sp], #32
+	ret
