@@ -37,6 +37,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What a single borrower asks for, to read and write: nobody executes shared memory, of other memory it has to say so.
+    #[must_use]
+    pub const fn read_write(self) -> u8 {
+        if matches!(self, Self::Share) { READ_WRITE } else { READ_WRITE_NEVER_EXECUTE }
+    }
+
     fn function(self) -> u32 {
         match self {
             Self::Share => function::MEM_SHARE_64,

@@ -16,6 +16,8 @@ pub struct Mailbox {
     buffers: Buffers,
     mapped: bool,
     full: bool,
+    /// What the RX buffer holds is a piece of a memory transaction's description.
+    describes: bool,
 }
 
 /// Where the buffers are.
@@ -31,7 +33,7 @@ impl Mailbox {
     /// No buffers.
     pub(crate) const fn new() -> Self {
         let nowhere = Address { pa: 0, secure: false };
-        Self { buffers: Buffers { rx: nowhere, tx: nowhere }, mapped: false, full: false }
+        Self { buffers: Buffers { rx: nowhere, tx: nowhere }, mapped: false, full: false, describes: false }
     }
 
     fn pair(&self) -> Option<Buffers> {
@@ -57,9 +59,25 @@ impl Mailbox {
         }
     }
 
+    /// The RX buffer, for the next piece of a description: asking for that gives the one before back.
+    ///
+    /// # Errors
+    /// As [`Self::free_rx`].
+    pub fn rx_for_more(&self) -> Result<Address, Status> {
+        match self.pair() {
+            Some(buffers) if self.describes => Ok(buffers.rx),
+            _ => self.free_rx(),
+        }
+    }
+
     /// Gives the RX buffer to the endpoint.
     pub fn give(&mut self) {
-        self.full = true;
+        (self.full, self.describes) = (true, false);
+    }
+
+    /// The same with a piece of a description in it.
+    pub fn give_description(&mut self) {
+        (self.full, self.describes) = (true, true);
     }
 
     /// Whether the endpoint owns a full RX buffer.
@@ -159,7 +177,7 @@ impl Spmc {
             return Err(Status::Denied);
         }
         // The SPMC writes it again after FFA_RX_RELEASE.
-        mailbox.full = true;
+        mailbox.give();
         Ok(Regs::success(&[]))
     }
 }

@@ -109,7 +109,7 @@ impl Spmc {
         let tx = mailbox.buffers(Status::InvalidParameters)?.tx;
         let rx = mailbox.free_rx()?;
         let reply = self.lock_memory(call)?.retrieve(machine, self.party(call), tx, fragment, rx)?;
-        mailbox.give();
+        mailbox.give_description();
         Ok(Regs::new(&[u64::from(function::MEM_RETRIEVE_RESP), u64::from(reply.total), u64::from(reply.fragment)]))
     }
 
@@ -117,14 +117,18 @@ impl Spmc {
     pub(crate) fn memory_fragment_rx<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
         let mut mailbox = self.endpoint(call.from).mailbox.lock();
         mailbox.buffers(Status::InvalidParameters)?;
-        let rx = mailbox.free_rx()?;
-        // The normal world's hypervisor may name the endpoint that it asks for.
-        if matches!(call.from, From::Partition(_)) {
-            call.zero(4..=4)?;
-        }
+        let rx = match call.from {
+            From::Partition(_) => {
+                call.zero(4..=4)?;
+                mailbox.free_rx()?
+            }
+            // The normal world's hypervisor may name the endpoint that it asks for. Those there are (TF-A-Tests') do not release
+            // the buffer before they ask for more.
+            From::NormalWorld => mailbox.rx_for_more()?,
+        };
         let handle = handle_of(call);
         let Reply { fragment, sender, .. } = self.lock_memory(call)?.retrieve_more(machine, self.party(call), handle, call.regs.w(3), rx)?;
-        mailbox.give();
+        mailbox.give_description();
         let named = if matches!(call.from, From::NormalWorld) { u64::from(sender.0) << 16 } else { 0 };
         let [low, high] = halves(handle);
         Ok(Regs::new(&[u64::from(function::MEM_FRAG_TX), low, high, u64::from(fragment), named]))

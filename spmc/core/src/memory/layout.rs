@@ -24,6 +24,9 @@ pub(super) mod instruction {
     pub const EXECUTE: u8 = 2 << 2;
 }
 
+/// Flags of an access descriptor, bit 0: see [`Access::not_for_it`].
+const NON_RETRIEVAL: u8 = 1 << 0;
+
 /// The descriptor is not one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
@@ -152,13 +155,14 @@ impl Header {
         let reserved = permissions & !(data::MASK | instruction::MASK) != 0
             || permissions & data::MASK == data::MASK
             || permissions & instruction::MASK == instruction::MASK
-            || flags != 0;
+            || flags & !NON_RETRIEVAL != 0;
         if reserved || (0..n).any(|earlier| u16_at(from, self.access_at(earlier) + access::ENDPOINT) == Ok(endpoint)) {
             return Err(Malformed);
         }
         Ok(Access {
             endpoint: EndpointId(endpoint),
             permissions,
+            not_for_it: flags != 0,
             composite: u32_at(from, at + access::COMPOSITE_OFFSET)? as usize,
             words: if wide { bytes(from, at + access::IMPDEF)? } else { [0; 16] },
         })
@@ -202,6 +206,8 @@ pub(crate) struct Access {
     pub endpoint: EndpointId,
     /// Data access in bits 1..0, instruction access in bits 3..2.
     pub permissions: u8,
+    /// The memory is not to be retrieved for this borrower, which is only named.
+    pub not_for_it: bool,
     /// Offset of the composite descriptor.
     pub composite: usize,
     /// Implementation-defined words, which endpoints agree on among themselves; zero in the 16-byte form.

@@ -123,8 +123,8 @@ impl MemoryManager {
             if both_wide && self.words(slot, &other) != entry.words {
                 return Err(Status::InvalidParameters);
             }
-            let granted = self.access(slot, &other, entry.permissions)?;
-            if entry.endpoint == sent.id {
+            let granted = self.access(slot, &other, entry.permissions, is_v1_0(caller.version))?;
+            if entry.endpoint == sent.id && !entry.not_for_it {
                 permissions = Some(granted);
             }
         }
@@ -151,8 +151,8 @@ impl MemoryManager {
         if aligned { Ok(()) } else { Err(Status::Denied) }
     }
 
-    /// The access that a borrower gets when it asks for `wanted`.
-    fn access(&self, slot: usize, sent: &Borrower, wanted: u8) -> Result<Permissions, Status> {
+    /// The access that a borrower gets when it asks for `wanted`. At v1.0 it need not say whether it executes what it alone has.
+    fn access(&self, slot: usize, sent: &Borrower, wanted: u8, v1_0: bool) -> Result<Permissions, Status> {
         let transaction = &self.transactions[slot];
         let limit = match sent.permissions & data::MASK {
             data::UNSPECIFIED if transaction.traits.has(Traits::WRITE) => data::WRITE,
@@ -170,8 +170,9 @@ impl MemoryManager {
         let execute = match (transaction.kind, instruction) {
             (Kind::Share, instruction::UNSPECIFIED) => false,
             (Kind::Share, _) => return Err(Status::InvalidParameters),
-            (_, instruction::UNSPECIFIED) => false,
-            _ if several => return Err(Status::InvalidParameters),
+            (_, instruction::UNSPECIFIED) if several || v1_0 => false,
+            (_, instruction::UNSPECIFIED) => return Err(Status::InvalidParameters),
+            (_, _) if several => return Err(Status::InvalidParameters),
             // An instruction fetch of the secure world from non-secure memory faults by SCR_EL3.SIF.
             (_, instruction::EXECUTE) if !(transaction.traits.has(Traits::EXECUTE) && transaction.traits.has(Traits::SECURE)) => {
                 return Err(Status::Denied);
@@ -194,7 +195,7 @@ impl MemoryManager {
         let sender = transaction.sender;
         let base = self.describe(caller, slot, NORMAL_MEMORY, accepted.access_size, 1)?;
         let (sent, words) = (&accepted.sent, self.words(slot, &accepted.sent));
-        let entry = Access { endpoint: sent.id, permissions: encode(accepted.permissions), composite: base - composite::SIZE, words };
+        let entry = Access { endpoint: sent.id, permissions: encode(accepted.permissions), not_for_it: false, composite: base - composite::SIZE, words };
         Header::write_access(&mut self.staging, header_size(caller.version), accepted.access_size, &entry)?;
         let (reply, transfer) = self.first_ranges(slot, base, sender)?;
         machine.write(to, &self.staging[..reply.fragment as usize]).map_err(|_| Status::Aborted)?;
@@ -228,7 +229,7 @@ impl MemoryManager {
         let base = self.describe(caller, slot, attributes, size, chain.len())?;
         for (n, (_, sent)) in self.borrowers.iter(chain).enumerate() {
             let words = self.words(slot, &sent);
-            let entry = Access { endpoint: sent.id, permissions: sent.permissions, composite: base - composite::SIZE, words };
+            let entry = Access { endpoint: sent.id, permissions: sent.permissions, not_for_it: false, composite: base - composite::SIZE, words };
             Header::write_access(&mut self.staging, header_size(caller.version) + n * size, size, &entry)?;
         }
         let (reply, transfer) = self.first_ranges(slot, base, sender)?;

@@ -242,7 +242,7 @@ fn check_borrowers(header: &Header, bytes: &[u8], call: &Sending) -> Result<Summ
         // Who executes is for one borrower to say when it retrieves, and never for several.
         let specified_rightly = (data == data::UNSPECIFIED) == (call.kind == Kind::Donate);
         let executes = entry.permissions & instruction::MASK != instruction::UNSPECIFIED;
-        if entry.composite != summary.composite || !specified_rightly || executes {
+        if entry.composite != summary.composite || entry.not_for_it || !specified_rightly || executes {
             return Err(Status::InvalidParameters);
         }
         nobody_writes &= data == data::READ;

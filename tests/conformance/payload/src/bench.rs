@@ -224,7 +224,7 @@ fn indirect_messages(_: Instance) -> Outcome {
 /// Share, then by request to the partition retrieve and relinquish, then reclaim.
 fn share_cycle(probe: &Probe, ranges: &[Range]) -> Result<(), Line> {
     let handle = give(Kind::Share, probe, ranges, PAGE).map_err(|s| Line::new(format_args!("MEM_SHARE: {s:?}")))?;
-    let [_, pages, ..] = retrieve_from(probe, handle, SELF, TAG)?;
+    let [_, pages, ..] = retrieve_from(probe, Kind::Share, handle, SELF, TAG)?;
     let shared: u32 = ranges.iter().map(|range| range.pages).sum();
     ensure!(pages == u64::from(shared), "{pages} pages came of {shared}");
     give_back(probe, handle)
@@ -260,7 +260,7 @@ fn memory_shares_among_others(_: Instance) -> Outcome {
             for (n, handle) in handles[..count].iter_mut().enumerate() {
                 let ranges = [Range { address: UNUSED + (2 * (n + 1) * PAGE) as u64, pages: 1 }];
                 *handle = give(Kind::Share, &PROBE_EL1, &ranges, PAGE).map_err(|s| Line::new(format_args!("share {n}: {s:?}")))?;
-                retrieve_from(&PROBE_EL1, *handle, SELF, TAG)?;
+                retrieve_from(&PROBE_EL1, Kind::Share, *handle, SELF, TAG)?;
             }
             let ranges = [Range { address: UNUSED, pages: 1 }];
             repeat("share cycle", instance, || counted(|| share_cycle(&PROBE_EL1, &ranges)))?;

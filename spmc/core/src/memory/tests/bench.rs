@@ -235,7 +235,10 @@ impl Descriptor {
 
     /// What a borrower sends to retrieve this as `handle`.
     pub fn request(&self, handle: u64) -> Self {
-        Self { handle, ranges: Vec::new(), flags: 0, attributes: 0x2f, ..self.clone() }
+        // Who chooses the type says also that it does not execute.
+        let never = if self.attributes == 0 { 1 << 2 } else { 0 };
+        let access = self.access.iter().map(|(id, permissions)| (*id, permissions | never)).collect();
+        Self { handle, ranges: Vec::new(), flags: 0, attributes: 0x2f, access, ..self.clone() }
     }
 
     /// Offset of the composite descriptor.

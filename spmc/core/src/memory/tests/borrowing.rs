@@ -182,28 +182,73 @@ fn attributes_may_be_left_open_and_nothing_else_than_normal_memory() {
     bench.retrieve(partition(1), &Descriptor { attributes: 0, ..request }).unwrap();
 }
 
-#[test]
-fn permissions_are_no_more_than_was_given() {
-    let with = |function: u32, given: u8, wanted: u8| {
-        let (mut bench, request) = sent_as(partition(0), function, &[id(1)], |d| d.access[0].1 = given);
-        let wanted = Descriptor { access: vec![(id(1), wanted)], ..request };
-        let answer = bench.retrieve(partition(1), &wanted)?;
-        Ok((holding_of(&bench, 1, page(partition(0), 2)).unwrap().1, answer[48 + 2]))
+/// What DEN0140 v1.2 section 1.9 has of a borrower's request for `wanted`, of memory that the lender gave as `given`.
+fn permitted(function: u32, several: bool, given: u8, wanted: u8, version: Version, secure: bool) -> Answer<Permissions> {
+    let (data, instruction) = (wanted & 3, wanted >> 2);
+    let limit = if function == DONATE { 2 } else { given };
+    let write = match data {
+        0 => limit == 2,
+        3 => return Err(Status::InvalidParameters),
+        data if data > limit => return Err(Status::Denied),
+        data => data == 2,
     };
-    let execute = Permissions { execute: true, ..WRITE };
-    assert_eq!(with(SHARE, 2, 0), Ok((WRITE, 2 | 1 << 2)));
-    assert_eq!(with(SHARE, 2, 1), Ok((READ, 1 | 1 << 2)));
-    assert_eq!(with(SHARE, 1, 0), Ok((READ, 1 | 1 << 2)));
-    assert_eq!(with(SHARE, 1, 2), Err(Status::Denied));
-    assert_eq!(with(SHARE, 2, 2 | 1 << 2), Err(Status::InvalidParameters), "nothing to say of execution of shared memory");
-    assert_eq!(with(SHARE, 2, 2 | 2 << 2), Err(Status::InvalidParameters));
-    assert_eq!(with(LEND, 1, 2), Err(Status::Denied));
-    assert_eq!(with(LEND, 2, 2), Ok((WRITE, 2 | 1 << 2)));
-    assert_eq!(with(LEND, 2, 2 | 2 << 2), Ok((execute, 2 | 2 << 2)));
-    assert_eq!(with(DONATE, 0, 2 | 2 << 2), Ok((execute, 2 | 2 << 2)));
-    assert_eq!(with(DONATE, 0, 1 | 1 << 2), Ok((READ, 1 | 1 << 2)));
-    assert_eq!(with(LEND, 2, 3), Err(Status::InvalidParameters));
-    assert_eq!(with(LEND, 2, 2 | 3 << 2), Err(Status::InvalidParameters));
+    let alone = function != SHARE && !several;
+    let execute = match instruction {
+        0 if alone && version > Version::V1_0 => return Err(Status::InvalidParameters),
+        0 => false,
+        1 | 2 if !alone => return Err(Status::InvalidParameters),
+        1 => false,
+        2 if secure => true,
+        2 => return Err(Status::Denied),
+        _ => return Err(Status::InvalidParameters),
+    };
+    Ok(Permissions { read: true, write, execute })
+}
+
+#[test]
+fn every_request_for_access_is_answered_as_the_table_has_it() {
+    let mut tried = 0;
+    for (function, several) in [(SHARE, false), (SHARE, true), (LEND, false), (LEND, true), (DONATE, false)] {
+        for given in if function == DONATE { 0..=0 } else { 1..=2 } {
+            for (lender, version) in [(partition(0), Version::V1_0), (partition(0), Version::V1_1), (NORMAL_WORLD, Version::V1_2)] {
+                let mut bench = Bench::new();
+                bench.speak(partition(1), version);
+                let receivers = if several { vec![id(1), id(2)] } else { vec![id(1)] };
+                let mut sent = Descriptor::from(lender, &receivers, &pages_of(lender)).by(function);
+                if function == DONATE {
+                    sent = Descriptor::donation(lender, id(1), &pages_of(lender));
+                }
+                sent.access.iter_mut().for_each(|a| a.1 = given);
+                for wanted in 0..16 {
+                    let handle = bench.send(lender, function, &sent).unwrap();
+                    let request = Descriptor { access: vec![(id(1), wanted)], flags: 1 << 10, ..sent.request(handle) };
+                    let answer = bench.retrieve(partition(1), &request);
+                    // A part of the composite's permissions that is reserved makes the whole request malformed.
+                    let malformed = wanted & 3 == 3 || wanted >> 2 == 3;
+                    let expected = permitted(function, several, given, wanted, version, lender != NORMAL_WORLD);
+                    let expected = if malformed { Err(Status::InvalidParameters) } else { expected };
+                    let case = std::format!("{function:#x}, several {several}, given {given}, wanted {wanted:#06b}, {version}");
+                    let at = if version == Version::V1_0 { 32 } else { 48 };
+                    let told = answer.as_ref().ok().map(|bytes| bytes[at + 2]);
+                    let holds = answer.map(|_| holding_of(&bench, 1, page(lender, 2)).unwrap().1);
+                    assert_eq!(holds, expected, "{case}");
+                    let code = |p: Permissions| if p.write { 2 } else { 1 } | if p.execute { 2 << 2 } else { 1 << 2 };
+                    assert_eq!(told, expected.ok().map(code), "{case}");
+                    tried += 1;
+                    if expected.is_ok() && function == DONATE {
+                        bench = Bench::new();
+                        bench.speak(partition(1), version);
+                    } else if expected.is_ok() {
+                        bench.relinquish(partition(1), handle, 0).unwrap();
+                    }
+                    if !(expected.is_ok() && function == DONATE) {
+                        bench.reclaim(lender, handle, 0).unwrap();
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(tried, 9 * 3 * 16);
 }
 
 #[test]
@@ -214,7 +259,7 @@ fn nobody_executes_normal_world_memory() {
 
 #[test]
 fn a_new_owner_gets_no_more_than_the_old_one_had() {
-    for (wanted, expected) in [(0, Ok(READ)), (1, Ok(READ)), (2, Err(Status::Denied)), (1 | 2 << 2, Err(Status::Denied))] {
+    for (wanted, expected) in [(1 << 2, Ok(READ)), (1 | 1 << 2, Ok(READ)), (2 | 1 << 2, Err(Status::Denied)), (1 | 2 << 2, Err(Status::Denied))] {
         let mut bench = Bench::new();
         bench.world().change(Owner::Partition(0), page(partition(0), 2), |h| h.permissions = READ);
         let donation = Descriptor::donation(partition(0), id(1), &[(page(partition(0), 2), 1)]);
@@ -246,6 +291,37 @@ fn several_borrowers_name_each_other_or_ask_not_to() {
     for n in 0..2 {
         assert_eq!(holding_of(&bench, n, page(NORMAL_WORLD, 2)), Some((PageState::Borrowed, WRITE)));
     }
+}
+
+#[test]
+fn a_borrower_may_say_that_it_does_not_retrieve_for_another() {
+    let (mut bench, request) = sent(NORMAL_WORLD, SHARE, &[id(0), id(1)]);
+    let with = |at: usize, flags: u8| {
+        let mut bytes = request.bytes(Version::V1_2);
+        bytes[48 + at * 16 + 3] = flags;
+        bytes
+    };
+    assert_eq!(bench.retrieve_raw(partition(0), &with(0, 1)), Err(Status::InvalidParameters), "not for itself");
+    assert_eq!(bench.retrieve_raw(partition(0), &with(1, 2)), Err(Status::InvalidParameters), "a reserved flag");
+    bench.retrieve_raw(partition(0), &with(1, 1)).unwrap();
+    assert_eq!(holding_of(&bench, 1, page(NORMAL_WORLD, 2)), None);
+}
+
+#[test]
+fn a_hypervisor_gives_its_rx_buffer_back_when_it_asks_for_more() {
+    let (mut bench, sent) = long(SHARE);
+    let request = Descriptor { access: Vec::new(), ..sent.request(sent.handle) }.bytes(Version::V1_2);
+    bench.write_tx(NORMAL_WORLD, &request);
+    let len = request.len() as u64;
+    let reply = bench.call(NORMAL_WORLD, &[u64::from(function::MEM_RETRIEVE_REQ_64), len, len]);
+    let mut offset = reply.0[2];
+    assert!(offset < reply.0[1]);
+    while offset < reply.0[1] {
+        let fragment = bench.call(NORMAL_WORLD, &[u64::from(function::MEM_FRAG_RX), sent.handle & 0xffff_ffff, sent.handle >> 32, offset]);
+        assert_eq!(fragment.function(), function::MEM_FRAG_TX);
+        offset += fragment.0[3];
+    }
+    bench.release(NORMAL_WORLD);
 }
 
 #[test]
@@ -311,7 +387,7 @@ fn relinquishing_needs_a_borrowing() {
 fn zeroes_are_promised_only_when_the_lender_asked_for_them() {
     let with = |flags: u32, wanted: u32, permissions: u8| -> Answer<u32> {
         let (mut bench, request) = sent_as(partition(0), LEND, &[id(1)], |d| d.flags = flags);
-        let answer = bench.retrieve(partition(1), &Descriptor { flags: wanted, access: vec![(id(1), permissions)], ..request })?;
+        let answer = bench.retrieve(partition(1), &Descriptor { flags: wanted, access: vec![(id(1), permissions | 1 << 2)], ..request })?;
         Ok(word(&answer, 4))
     };
     assert_eq!(with(0, 1, 2), Err(Status::Denied));

@@ -174,7 +174,8 @@ impl Model {
             && transaction.pages.iter().all(|p| !self.ledger.contains_key(&(key(who), *p)));
         let mut request = transaction.sent.request(transaction.handle);
         request.attributes = transaction.sent.attributes;
-        request.access = [(id(who), u8::from(read_only))].to_vec();
+        let never = if transaction.sent.attributes == 0 { 1 << 2 } else { 0 };
+        request.access = [(id(who), u8::from(read_only) | never)].to_vec();
         request.flags = 1 << 10;
         bench.world().changes_left = limit;
         let answer = bench.retrieve(partition(who), &request);

@@ -55,7 +55,7 @@ fn lenders_get_back_what_a_failed_partition_borrowed(_: Instance) -> Outcome {
     let sent = memory::send(Kind::Lend, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges).by(Kind::Lend), PAGE);
     let _ = MAILBOX.unmap();
     let handle = sent.map_err(|s| text("lend", s))?;
-    let got = ask(&VICTIM_EL0, Command::Retrieve, &[handle, 0, 0, u64::from(READ_WRITE)])?;
+    let got = ask(&VICTIM_EL0, Command::Retrieve, &[handle, 0, 0, u64::from(Kind::Lend.read_write())])?;
     ensure!(got[0] == 1, "{} cannot retrieve: {:?}", VICTIM_EL0.name, Status::from_code(got[1] as u32));
     // It fails while another partition waits for its answer.
     let ids = u64::from(PROBE_EL1.id.0) << 16 | u64::from(VICTIM_EL0.id.0);

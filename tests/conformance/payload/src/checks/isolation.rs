@@ -129,7 +129,7 @@ fn try_it(offender: &Probe, attempt: Attempt, others: &[Probe]) -> Outcome {
         (Attempt::WhileLent(how), Some(borrower)) => ("a page that it lent", how, [sent(offender, 1, borrower)?.1, 0xbad, 0]),
         (Attempt::AfterDonation(how), Some(borrower)) => {
             let (handle, page) = sent(offender, 2, borrower)?;
-            retrieve(borrower, handle, offender.id.0, 0)?;
+            retrieve(borrower, handle, offender.id.0, u64::from(Kind::Donate.read_write()))?;
             ("a page that it donated", how, [page, 0xbad, 0])
         }
         (Attempt::AtOnceAfterRelinquish(how), _) => {
@@ -200,7 +200,7 @@ fn sent(lender: &Probe, kind: u64, borrower: &Probe) -> Result<(u64, u64), Line>
 /// An address of another partition's that the partition had, and gave back.
 fn borrowed_from(borrower: &Probe, lender: &Probe) -> Result<u64, Line> {
     let (handle, page) = sent(lender, 1, borrower)?;
-    retrieve(borrower, handle, lender.id.0, u64::from(READ_WRITE))?;
+    retrieve(borrower, handle, lender.id.0, u64::from(Kind::Lend.read_write()))?;
     give_back(borrower, handle)?;
     let reclaimed = ask(lender, Command::Reclaim, &[handle])?;
     ensure!(reclaimed[0] == 1, "{} cannot reclaim: {:?}", lender.name, Status::from_code(reclaimed[1] as u32));

@@ -62,8 +62,8 @@ fn one(page: &Pages<1>) -> [Range; 1] {
 }
 
 /// The partition retrieves: address, pages, ranges, fragments, attributes.
-pub fn retrieve_from(probe: &Probe, handle: u64, lender: EndpointId, tag: u64) -> Result<[u64; 5], Line> {
-    let words = ask(probe, Command::Retrieve, &[handle, u64::from(lender.0), tag, u64::from(READ_WRITE)])?;
+pub fn retrieve_from(probe: &Probe, kind: Kind, handle: u64, lender: EndpointId, tag: u64) -> Result<[u64; 5], Line> {
+    let words = ask(probe, Command::Retrieve, &[handle, u64::from(lender.0), tag, u64::from(kind.read_write())])?;
     if words[0] != 1 {
         fail!("{} cannot retrieve: {:?}", probe.name, Status::from_code(words[1] as u32));
     }
@@ -81,7 +81,7 @@ pub fn shared_page_is_seen_by_both_sides(_: Instance) -> Outcome {
         for probe in BOTH {
             PAGE_A.write(0, &0x1122_3344_5566_7788u64.to_le_bytes());
             let handle = give(Kind::Share, &probe, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_SHARE", s))?;
-            let [address, pages, _, _, attributes] = retrieve_from(&probe, handle, SELF, TAG)?;
+            let [address, pages, _, _, attributes] = retrieve_from(&probe, Kind::Share, handle, SELF, TAG)?;
             ensure!(address == PAGE_A.address() && pages == 1, "{}: {pages} pages at {address:#x}", probe.name);
             ensure!(attributes & u64::from(NON_SECURE) != 0, "{}: attributes {attributes:#x} do not say non-secure", probe.name);
             let read = ask(&probe, Command::Read, &[address])?;
@@ -107,7 +107,7 @@ fn access_descriptors_of_both_sizes_are_taken(_: Instance) -> Outcome {
             let ranges = one(&PAGE_A);
             let description = Description { access_size, ..Description::lender(SELF, &borrowers, &ranges) };
             let handle = memory::send(Kind::Share, &MAILBOX, &description, PAGE).map_err(|s| failed("MEM_SHARE", s))?;
-            retrieve_from(&PROBE_EL1, handle, SELF, 0)?;
+            retrieve_from(&PROBE_EL1, Kind::Share, handle, SELF, 0)?;
             give_back(&PROBE_EL1, handle)?;
         }
         pass!("16 and 32 bytes")
@@ -118,7 +118,7 @@ fn page_is_lent_and_comes_back(_: Instance) -> Outcome {
     with_buffers(|| {
         for probe in BOTH {
             let handle = give(Kind::Lend, &probe, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_LEND", s))?;
-            let [address, ..] = retrieve_from(&probe, handle, SELF, TAG)?;
+            let [address, ..] = retrieve_from(&probe, Kind::Lend, handle, SELF, TAG)?;
             ask(&probe, Command::Write, &[address, 0xcafe])?;
             give_back(&probe, handle)?;
             ensure!(PAGE_A.word(0) == 0xcafe, "the page holds {:#x}", PAGE_A.word(0));
@@ -136,7 +136,7 @@ fn memory_is_zeroed_where_that_is_asked_for(_: Instance) -> Outcome {
         PAGE_A.write(0, &[0xff; 16]);
         let description = Description { flags: memory::ZERO, ..Description::lender(SELF, &borrowers, &ranges).by(Kind::Lend) };
         let handle = memory::send(Kind::Lend, &MAILBOX, &description, PAGE).map_err(|s| failed("MEM_LEND", s))?;
-        let [address, ..] = retrieve_from(&PROBE_EL1, handle, SELF, 0)?;
+        let [address, ..] = retrieve_from(&PROBE_EL1, Kind::Lend, handle, SELF, 0)?;
         let read = ask(&PROBE_EL1, Command::Read, &[address])?;
         ensure!(read[..2] == [1, 0], "before the loan: the borrower reads {:#x}", read[1]);
         ask(&PROBE_EL1, Command::Write, &[address, 0x5ec2e7])?;
@@ -154,7 +154,7 @@ fn memory_is_zeroed_where_that_is_asked_for(_: Instance) -> Outcome {
 fn donated_page_cannot_be_reclaimed(_: Instance) -> Outcome {
     with_buffers(|| {
         let handle = give(Kind::Donate, &PROBE_EL1, &one(&PAGE_B), PAGE).map_err(|s| failed("MEM_DONATE", s))?;
-        let words = ask(&PROBE_EL1, Command::Retrieve, &[handle, 0, TAG, 0])?;
+        let words = ask(&PROBE_EL1, Command::Retrieve, &[handle, 0, TAG, u64::from(Kind::Donate.read_write())])?;
         ensure!(words[0] == 1, "cannot retrieve: {:?}", Status::from_code(words[1] as u32));
         ask(&PROBE_EL1, Command::Write, &[words[1], 1])?;
         let reclaim = memory::reclaim(handle, 0);
@@ -171,7 +171,7 @@ fn long_description_travels_in_fragments(_: Instance) -> Outcome {
         for (probe, fragment) in [(PROBE_EL1, PAGE), (PROBE_EL0, 1024), (PROBE_EL1, 160)] {
             MANY.write(2 * 299 * PAGE, &0x299u64.to_le_bytes());
             let handle = give(Kind::Share, &probe, &ranges, fragment).map_err(|s| failed("MEM_SHARE", s))?;
-            let [_, pages, count, fragments, _] = retrieve_from(&probe, handle, SELF, TAG)?;
+            let [_, pages, count, fragments, _] = retrieve_from(&probe, Kind::Share, handle, SELF, TAG)?;
             ensure!(pages == 300 && count == 300, "{pages} pages in {count} ranges");
             ensure!(fragments >= 2, "the answer came in {fragments} fragment");
             let last = ask(&probe, Command::Read, &[ranges[299].address])?;
@@ -214,7 +214,7 @@ fn memory_in_use_cannot_be_reclaimed(_: Instance) -> Outcome {
     with_buffers(|| {
         for probe in BOTH {
             let handle = give(Kind::Share, &probe, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_SHARE", s))?;
-            retrieve_from(&probe, handle, SELF, TAG)?;
+            retrieve_from(&probe, Kind::Share, handle, SELF, TAG)?;
             let twice = ask_for_status(&probe, Command::Retrieve, &[handle, 0, TAG, u64::from(READ_WRITE)])?;
             let early = memory::reclaim(handle, 0);
             give_back(&probe, handle)?;
@@ -328,7 +328,7 @@ pub fn partitions_share_with_each_other(at: Instance) -> Outcome {
         let sent = ask(&lender, Command::Send, &[kind, u64::from(borrower.id.0)])?;
         ensure!(sent[0] == 1, "{} kind {kind}: {:?}", lender.name, Status::from_code(sent[1] as u32));
         let (handle, page) = (sent[1], sent[2]);
-        let [address, _, _, _, attributes] = retrieve_from(&borrower, handle, lender.id, 0)?;
+        let [address, _, _, _, attributes] = retrieve_from(&borrower, if kind == 0 { Kind::Share } else { Kind::Lend }, handle, lender.id, 0)?;
         ensure!(address == page, "{} got {address:#x}, not {page:#x}", borrower.name);
         ensure!(attributes & u64::from(NON_SECURE) == 0, "secure memory is called non-secure");
         ask(&borrower, Command::Write, &[address, 0x5eed + kind])?;
@@ -385,7 +385,7 @@ fn greedy_lender_starves_only_itself(_: Instance) -> Outcome {
 fn partitions_share_with_each_other_once() -> Result<(), Line> {
     let sent = ask(&PROBE_EL1, Command::Send, &[0, u64::from(PROBE_EL0.id.0)])?;
     ensure!(sent[0] == 1, "{} cannot share: {:?}", PROBE_EL1.name, Status::from_code(sent[1] as u32));
-    retrieve_from(&PROBE_EL0, sent[1], PROBE_EL1.id, 0)?;
+    retrieve_from(&PROBE_EL0, Kind::Share, sent[1], PROBE_EL1.id, 0)?;
     ask_for_status(&PROBE_EL0, Command::Relinquish, &[sent[1], 0])?.map_err(|s| failed("RELINQUISH", s))?;
     ask_for_status(&PROBE_EL1, Command::Reclaim, &[sent[1]])?.map_err(|s| failed("RECLAIM", s))
 }

@@ -71,7 +71,7 @@ fn one_transaction(cycle: u64) -> Result<(), Line> {
     let ranges = [Range { address: PAGE_A.address(), pages: 1 }];
     let text = |what: &str, status| Line::new(format_args!("cycle {cycle}: {what}: {status:?}"));
     let handle = memory::send(kind, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges).by(kind), PAGE).map_err(|s| text("send", s))?;
-    let got = ask(&PROBE_EL0, Command::Retrieve, &[handle, 0, 0, u64::from(READ_WRITE)])?;
+    let got = ask(&PROBE_EL0, Command::Retrieve, &[handle, 0, 0, u64::from(kind.read_write())])?;
     ensure!(got[0] == 1, "cycle {cycle}: retrieve {:#x}", got[1]);
     ask(&PROBE_EL0, Command::Write, &[got[1], cycle])?;
     let given = ask(&PROBE_EL0, Command::Relinquish, &[handle, 0])?;
