@@ -260,10 +260,9 @@ pub fn enter(context: &mut VcpuContext) -> RawExit {
 }
 
 /// One SMC to EL3: a reply or a request to the SPMD, and what comes back.
-pub fn smc(mut regs: Regs) -> Regs {
+pub fn smc(regs: &mut Regs) {
     // SAFETY: `regs` is a live, exclusive array of 18 registers; EL3 preserves x18 to x30.
-    unsafe { call_el3(&raw mut regs) };
-    regs
+    unsafe { call_el3(regs) };
 }
 
 /// Copies guest memory at `from` into `out`; `false` when the bus or the SPMC's own tables refused.

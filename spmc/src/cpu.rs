@@ -284,16 +284,6 @@ impl Cpu {
     }
 }
 
-/// Raises or drops a virtual interrupt line of a vCPU, for its next entry.
-fn set_line(vcpu: VcpuId, line: u64, up: bool) {
-    let context = context(vcpu);
-    if up {
-        context.hcr |= line;
-    } else {
-        context.hcr &= !line;
-    }
-}
-
 impl Machine for Cpu {
     fn core(&self) -> usize {
         self.core
@@ -324,7 +314,7 @@ impl Machine for Cpu {
                 },
                 RawExit::Irq => return Exit::SecureInterrupt,
                 // EL3's own, which it handles at once (DEN0077A v1.2 section 9.2).
-                RawExit::Fiq if gic::has_group_0() => drop(context::smc(Regs::new(&[u64::from(function::EL3_INTR_HANDLE)]))),
+                RawExit::Fiq if gic::has_group_0() => context::smc(&mut Regs::new(&[u64::from(function::EL3_INTR_HANDLE)])),
                 // With nothing to acknowledge, the core logic looks at the timers.
                 RawExit::Fiq if self.virtual_timer.fired(vcpu) => return Exit::SecureInterrupt,
                 RawExit::Fiq => return Exit::NormalWorldInterrupt,
@@ -412,12 +402,10 @@ impl Machine for Cpu {
         }
     }
 
-    fn set_virtual_irq(&mut self, vcpu: VcpuId, pending: bool) {
-        set_line(vcpu, hcr::VI, pending);
-    }
-
-    fn set_virtual_fiq(&mut self, vcpu: VcpuId, pending: bool) {
-        set_line(vcpu, hcr::VF, pending);
+    fn set_virtual_lines(&mut self, vcpu: VcpuId, irq: bool, fiq: bool) {
+        let line = |up: bool, bit: u64| if up { bit } else { 0 };
+        let context = context(vcpu);
+        context.hcr = context.hcr & !(hcr::VI | hcr::VF) | line(irq, hcr::VI) | line(fiq, hcr::VF);
     }
 
     fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool {

@@ -55,7 +55,8 @@ fn core_index() -> usize {
 
 /// Tells the SPMD where cores enter that PSCI turns on.
 fn register_secondary_entry() {
-    let reply = context::smc(Regs::new(&[u64::from(function::SECONDARY_EP_REGISTER_64), image::secondary_entry()]));
+    let mut reply = Regs::new(&[u64::from(function::SECONDARY_EP_REGISTER_64), image::secondary_entry()]);
+    context::smc(&mut reply);
     if reply.function() != function::SUCCESS_32 && reply.function() != function::SUCCESS_64 {
         say!("the SPMD refused the entry point of further cores ({:#x}, {:#x}): they will not come up", reply.0[0], reply.0[2]);
     }
@@ -63,10 +64,10 @@ fn register_secondary_entry() {
 
 /// Answers what the SPMD delivers, for ever. The first answer says that this core is ready.
 fn serve(mut cpu: Cpu) -> ! {
-    let mut answer = Regs::new(&[u64::from(function::MSG_WAIT)]);
+    let mut regs = Regs::new(&[u64::from(function::MSG_WAIT)]);
     loop {
-        let call = context::smc(answer);
-        answer = SPMC.handle_normal_world(&mut cpu, &call);
+        context::smc(&mut regs);
+        SPMC.handle_normal_world(&mut cpu, &mut regs);
     }
 }
 

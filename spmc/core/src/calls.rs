@@ -26,14 +26,14 @@ impl From {
 
 /// A call and its caller.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call {
+pub(crate) struct Call<'a> {
     /// Who calls.
     pub from: From,
     /// With which registers.
-    pub regs: Regs,
+    pub regs: &'a Regs,
 }
 
-impl Call {
+impl Call<'_> {
     /// The function identifier without the SVE hint.
     pub fn function(&self) -> u32 {
         self.regs.function()

@@ -34,19 +34,35 @@ impl Spmc {
 
     /// Runs `vcpu`, and whatever its calls lead to, until the chain ends. `vcpu` is claimed and its registers are set.
     pub(crate) fn run_chain<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Regs {
-        let reply = self.run_to_end(machine, vcpu);
-        self.serve_wanted(machine);
-        self.raise_delayed_schedule_receiver(machine);
+        self.go_on(machine, vcpu, None)
+    }
+
+    /// [`Self::run_chain`] of a vCPU that has run already, and `stopped` for this reason.
+    pub(crate) fn go_on<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, stopped: Option<Exit>) -> Regs {
+        let reply = self.run_from(machine, vcpu, stopped);
+        self.before_leaving(machine);
         machine.leave_to_normal_world();
         reply
     }
 
+    /// What is left to do when a chain has ended.
+    pub(crate) fn before_leaving<M: Machine>(&self, machine: &mut M) {
+        self.serve_wanted(machine);
+        self.raise_delayed_schedule_receiver(machine);
+    }
+
     /// The loop of [`Self::run_chain`]; partition state may be left in this core's registers.
     pub(crate) fn run_to_end<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Regs {
+        self.run_from(machine, vcpu, None)
+    }
+
+    fn run_from<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, mut stopped: Option<Exit>) -> Regs {
         let mut current = vcpu;
         let mut held = false;
         loop {
-            let next = if self.vcpu(current).0.has_failed() {
+            let next = if let Some(exit) = stopped.take() {
+                self.decide(machine, current, exit)
+            } else if self.vcpu(current).0.has_failed() {
                 // Another core ended the partition while this vCPU was in a chain.
                 self.end_chain_of_failed(machine, current)
             } else {
@@ -59,13 +75,8 @@ impl Spmc {
                     machine.set_time_limit(hold.then(|| self.time_limit(current)).flatten());
                     held = hold;
                 }
-                match machine.run(current) {
-                    Exit::Call => self.partition_call(machine, current),
-                    Exit::NormalWorldInterrupt => self.preempt(machine, current),
-                    Exit::SecureInterrupt => self.secure_interrupt_in_partition(machine, current),
-                    Exit::Register(access) => self.register_access(machine, current, access),
-                    Exit::Fault(fault) => self.fail(machine, current, &fault),
-                }
+                let exit = machine.run(current);
+                self.decide(machine, current, exit)
             };
             match next {
                 Next::Resume(vcpu) => current = vcpu,
@@ -80,12 +91,25 @@ impl Spmc {
         }
     }
 
+    /// What follows from the reason why a vCPU stopped.
+    #[inline]
+    fn decide<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, exit: Exit) -> Next {
+        match exit {
+            Exit::Call => self.partition_call(machine, vcpu),
+            Exit::NormalWorldInterrupt => self.preempt(machine, vcpu),
+            Exit::SecureInterrupt => self.secure_interrupt_in_partition(machine, vcpu),
+            Exit::Register(access) => self.register_access(machine, vcpu, access),
+            Exit::Fault(fault) => self.fail(machine, vcpu, &fault),
+        }
+    }
+
     /// One call of a partition.
     fn partition_call<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Next {
-        let call = Call { from: From::Partition(vcpu), regs: *machine.regs(vcpu) };
+        let regs = *machine.regs(vcpu);
+        let call = Call { from: From::Partition(vcpu), regs: &regs };
         let function = call.function();
         if !function::is_ffa(function) {
-            let answer = self.paravirtual_call(machine, vcpu, &call.regs);
+            let answer = self.paravirtual_call(machine, vcpu, call.regs);
             let regs = machine.regs(vcpu);
             // Everything but x0 to x3 stays (SMCCC 1.1); an unknown call answers -1 (SMCCC table 6.1).
             regs.0[0] = answer;

@@ -145,6 +145,8 @@ pub struct World {
     reachable: BTreeSet<(u8, u64)>,
     /// What happened, oldest first.
     pub events: Vec<Event>,
+    /// With what each vCPU was entered, oldest first: registers, virtual IRQ and FIQ lines, held interrupts. If wanted.
+    pub entries: Option<Vec<(VcpuId, Regs, [bool; 3])>>,
 }
 
 /// One core of the machine.
@@ -334,9 +336,12 @@ impl Machine for Fake {
             assert!(!state.running, "{vcpu:?} runs on two cores");
             assert!(state.resident.is_none_or(|core| core == self.core), "{vcpu:?} moved before its state was in memory");
             state.running = true;
+            let entry = (vcpu, state.regs, [state.irq, state.fiq, held]);
             state.resident = Some(self.core);
             let body = state.body.take().expect("only a vCPU that was reset runs");
-            (body, Entry { regs: state.regs, core: self.core, irq: state.irq, fiq: state.fiq, held })
+            let entered = Entry { regs: state.regs, core: self.core, irq: state.irq, fiq: state.fiq, held };
+            world.entries.as_mut().map(|entries| entries.push(entry));
+            (body, entered)
         };
         elsewhere();
         let (body, regs, exit) = match body {
@@ -411,12 +416,10 @@ impl Machine for Fake {
         world.events.push(Event::Left(core));
     }
 
-    fn set_virtual_irq(&mut self, vcpu: VcpuId, pending: bool) {
-        self.world().vcpu(vcpu).irq = pending;
-    }
-
-    fn set_virtual_fiq(&mut self, vcpu: VcpuId, pending: bool) {
-        self.world().vcpu(vcpu).fiq = pending;
+    fn set_virtual_lines(&mut self, vcpu: VcpuId, irq: bool, fiq: bool) {
+        let mut world = self.world();
+        let vcpu = world.vcpu(vcpu);
+        (vcpu.irq, vcpu.fiq) = (irq, fiq);
     }
 
     fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool {

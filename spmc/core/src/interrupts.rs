@@ -281,8 +281,21 @@ impl Spmc {
         if interrupts.has_timer() {
             interrupts.expire_timers(machine.ticks());
         }
-        machine.set_virtual_irq(vcpu, interrupts.irq_line(&partition.priorities));
-        machine.set_virtual_fiq(vcpu, interrupts.fiq_line());
+        machine.set_virtual_lines(vcpu, interrupts.irq_line(&partition.priorities), interrupts.fiq_line());
+    }
+
+    /// [`Self::raise_lines`] of a vCPU that has no interrupts to handle, on a core that nobody wants for some; `false` where
+    /// there are.
+    pub(crate) fn enter_without_interrupts<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> bool {
+        let (_, state) = self.vcpu(vcpu);
+        state.enter_on(machine.core());
+        // As in `raise_lines`.
+        fence(Ordering::SeqCst);
+        let quiet = self.interrupts(vcpu).are_quiet() && self.wanted_cores.load(Ordering::Relaxed) & 1 << machine.core() == 0;
+        if quiet {
+            machine.set_virtual_lines(vcpu, false, false);
+        }
+        quiet
     }
 
     /// A normal-world interrupt while `vcpu` processes a request: asks it to end the request soon, if it is one that can.

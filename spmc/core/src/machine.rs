@@ -88,11 +88,8 @@ pub trait Machine: memory::PageTables {
     /// Moves all partition state to memory and brings back the normal world's (EL1 registers, FP/SIMD/SVE).
     fn leave_to_normal_world(&mut self);
 
-    /// Sets or clears the virtual IRQ line of a vCPU.
-    fn set_virtual_irq(&mut self, vcpu: VcpuId, pending: bool);
-
-    /// Sets or clears the virtual FIQ line of a vCPU.
-    fn set_virtual_fiq(&mut self, vcpu: VcpuId, pending: bool);
+    /// Sets or clears the virtual IRQ and FIQ lines of a vCPU.
+    fn set_virtual_lines(&mut self, vcpu: VcpuId, irq: bool, fiq: bool);
 
     /// Masks non-secure interrupts while a partition runs that they may not preempt; returns whether they were masked before.
     fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool;

@@ -22,7 +22,7 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         let target = self.accept_request(machine, call, receiver)?;
-        self.begin_request(machine, target, Caller::NormalWorld(sender), &call.regs);
+        self.begin_request(machine, target, Caller::NormalWorld(sender), call.regs);
         Ok(self.run_chain(machine, target))
     }
 
@@ -199,7 +199,7 @@ impl Spmc {
             if call.regs.w(2) & FRAMEWORK_MESSAGE == 0 {
                 return Err(Status::Denied);
             }
-            let reply = message(&call.regs);
+            let reply = message(call.regs);
             self.rest(machine, vcpu);
             return Ok(Next::Done(reply));
         }
@@ -210,7 +210,7 @@ impl Spmc {
         if reserved != 0 {
             return Err(Status::InvalidParameters);
         }
-        Ok(self.finish(machine, vcpu, message(&call.regs)))
+        Ok(self.finish(machine, vcpu, message(call.regs)))
     }
 
     /// FFA_ERROR from a partition: its answer to a request it could not serve, or the end of its initialisation.
@@ -255,7 +255,7 @@ impl Spmc {
         }
         let target = self.accept_request(machine, call, receiver)?;
         state.set_callee(Some(target));
-        self.begin_request(machine, target, Caller::Partition(vcpu), &call.regs);
+        self.begin_request(machine, target, Caller::Partition(vcpu), call.regs);
         state.publish_blocked();
         Ok(Next::Resume(target))
     }

@@ -140,6 +140,11 @@ impl Spoken {
         now & Self::LOCKED == 0 || version == Self::asked(now) || version == Self::asked(now).min(OUR_VERSION)
     }
 
+    /// Whether it is locked, and at this minor number or a later one.
+    pub fn is_locked_at(&self, minor: u32) -> bool {
+        self.word.load(Ordering::Relaxed) >= Self::LOCKED | minor
+    }
+
     /// Fixes the version: another call than FFA_VERSION was made.
     pub fn lock(&self) {
         if self.word.load(Ordering::Relaxed) & Self::LOCKED == 0 {
@@ -168,6 +173,8 @@ pub struct Partition {
     config: Once<PartitionConfig>,
     /// Version and buffers.
     pub endpoint: Endpoint,
+    /// What is usual about it: bits of [`crate::fast`].
+    pub fast: AtomicU32,
     /// Execution contexts.
     pub vcpus: [Vcpu; MAX_CORES],
     /// Virtual interrupts of each execution context.
@@ -194,6 +201,7 @@ impl Partition {
         Self {
             config: Once::new(),
             endpoint: Endpoint::new(),
+            fast: AtomicU32::new(0),
             vcpus: [const { Vcpu::new() }; MAX_CORES],
             interrupts: [const { VirtualInterrupts::new() }; MAX_CORES],
             priorities: Priorities::new(),
@@ -233,6 +241,7 @@ impl Partition {
 
     /// Ends it; returns whether this call was the one that did.
     pub fn fail(&self) -> bool {
+        self.fast.store(0, Ordering::Relaxed);
         !self.failed.swap(true, Ordering::AcqRel)
     }
 }

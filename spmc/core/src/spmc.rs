@@ -2,7 +2,7 @@
 
 use crate::calls::{Call, From};
 use crate::machine::Machine;
-use crate::memory;
+use crate::{fast, memory};
 use crate::notifications::Notifications;
 use crate::partition::{Endpoint, Partition, PartitionConfig};
 use crate::vcpu::VcpuId;
@@ -60,6 +60,7 @@ impl Spmc {
     pub fn add(&self, config: PartitionConfig) -> Option<PartitionIndex> {
         let index = self.count.load(Ordering::Relaxed);
         let place = self.partitions.get(usize::from(index))?;
+        place.fast.store(fast::usual_about(&config, index), Ordering::Relaxed);
         place.configure(config);
         self.count.store(index + 1, Ordering::Release);
         Some(index)
@@ -131,13 +132,20 @@ impl Spmc {
         self.endpoint(from).spoken.version()
     }
 
-    /// Answers one call that the SPMD delivered: returns what goes back by SMC.
-    ///
-    /// `regs` are the normal world's x0 to x17, or a message of the SPMD's own.
-    pub fn handle_normal_world<M: Machine>(&self, machine: &mut M, regs: &Regs) -> Regs {
-        let call = Call { from: From::NormalWorld, regs: *regs };
+    /// Answers one call that the SPMD delivered. `regs` are the normal world's x0 to x17, or a message of the SPMD's own;
+    /// afterwards they are what goes back by SMC.
+    pub fn handle_normal_world<M: Machine>(&self, machine: &mut M, regs: &mut Regs) {
+        if cfg!(not(feature = "no-fast-path")) && self.fast_path(machine, regs) {
+            return;
+        }
+        self.general_path(machine, regs);
+    }
+
+    /// [`Self::handle_normal_world`] for every call.
+    pub(crate) fn general_path<M: Machine>(&self, machine: &mut M, regs: &mut Regs) {
+        let call = Call { from: From::NormalWorld, regs };
         let function = call.function();
-        let mut reply = match function {
+        let reply = match function {
             // The SPMD asks for itself what the normal world asks it.
             function::VERSION => self.version_call(&call),
             function::MSG_SEND_DIRECT_REQ_32 if (regs.w(1) >> 16) as u16 == EndpointId::SPMD.0 => self.spmd_message(machine, &call),
@@ -154,17 +162,27 @@ impl Spmc {
                 .unwrap_or_else(Regs::error)
             }
         };
-        // x8 to x17 belong to the caller, except where the reply defines them (SMCCC 1.2, DEN0077A v1.2 section 11.2).
-        if !carries_extended_registers(function, reply.function()) {
-            reply.0[8..].copy_from_slice(&regs.0[8..]);
-        }
-        reply
+        answer(regs, reply);
+    }
+
+    /// Place `index` of the table, whether or not there is a partition in it.
+    pub(crate) fn place(&self, index: u16) -> Option<&Partition> {
+        self.partitions.get(usize::from(index))
     }
 }
 
 impl Default for Spmc {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Puts the answer `reply` to the call in `regs` there. x8 to x17 belong to the caller, except where the reply defines them
+/// (SMCCC 1.2, DEN0077A v1.2 section 11.2).
+pub(crate) fn answer(regs: &mut Regs, reply: Regs) {
+    let defined = if carries_extended_registers(regs.function(), reply.function()) { 18 } else { 8 };
+    for (to, from) in regs.0.iter_mut().zip(reply.0).take(defined) {
+        *to = from;
     }
 }
 

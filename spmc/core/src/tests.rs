@@ -4,6 +4,7 @@ mod buffers;
 mod chains;
 mod cores;
 mod discovery;
+mod fast;
 mod hostile;
 mod indirect;
 mod interrupts;

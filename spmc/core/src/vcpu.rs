@@ -192,6 +192,18 @@ impl Vcpu {
         (self.state() == RunState::Running).then(|| usize::from(self.core.load(Ordering::Relaxed)))
     }
 
+    /// Who gets the answer, if that is an endpoint of the normal world.
+    pub fn normal_world_caller(&self) -> Option<EndpointId> {
+        let word = self.caller.load(Ordering::Relaxed);
+        let id = EndpointId(word as u16);
+        (word >> 32 == 1 && !id.is_secure()).then_some(id)
+    }
+
+    /// Whether its conversation is with the normal world alone, which may interrupt it.
+    pub fn is_alone_with_normal_world(&self) -> bool {
+        self.normal_world_caller().is_some() && self.callee.load(Ordering::Relaxed) == NOBODY && !self.holds_interrupts()
+    }
+
     /// Who gets the answer.
     pub fn caller(&self) -> Caller {
         decode(self.caller.load(Ordering::Relaxed))

@@ -138,6 +138,11 @@ impl VirtualInterrupts {
         self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed) & !self.active.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing is pending or active, and nothing becomes pending by itself.
+    pub(crate) fn are_quiet(&self) -> bool {
+        self.pending.load(Ordering::Acquire) | self.active.load(Ordering::Relaxed) == 0 && !self.has_timer()
+    }
+
     /// Whether a waiting vCPU should run to handle what is pending.
     pub(crate) fn wants_core(&self) -> bool {
         self.ready() & !LEFT_TO_SCHEDULER != 0

@@ -31,6 +31,8 @@ pub struct Bench {
     pub spmc: Arc<Spmc>,
     /// The core that the methods act on.
     pub machine: Fake,
+    /// Calls take the general path, also those for which there is a faster one.
+    pub general: bool,
     /// Not with a guest: what it holds must not keep its own thread alive.
     ends: Option<Arc<Ends>>,
 }
@@ -84,7 +86,7 @@ pub fn uuid(id: u16) -> Uuid {
 impl Bench {
     /// What a guest on core `machine` gets.
     pub(super) fn for_guest(spmc: Arc<Spmc>, machine: Fake) -> Self {
-        Self { spmc, machine, ends: None }
+        Self { spmc, machine, general: false, ends: None }
     }
 
     /// An SPMC without partitions; the normal world has memory and speaks `version`.
@@ -96,7 +98,7 @@ impl Bench {
         let data = Permissions { execute: false, ..ALL };
         machine.world().give(Owner::NormalWorld, NORMAL_MEMORY, PAGES, data, false);
         let ends = Some(Arc::new(Ends(machine.world.clone())));
-        let mut bench = Self { spmc, machine, ends };
+        let mut bench = Self { spmc, machine, general: false, ends };
         let agreed = bench.version(version);
         assert_eq!(agreed, 0x1_0002);
         bench
@@ -156,7 +158,7 @@ impl Bench {
 
     /// The same SPMC, as core `core` sees it.
     pub fn on(&self, core: usize) -> Self {
-        Self { spmc: self.spmc.clone(), machine: Fake { world: self.machine.world.clone(), core, latest: None }, ends: self.ends.clone() }
+        Self { spmc: self.spmc.clone(), machine: Fake { world: self.machine.world.clone(), core, latest: None }, general: self.general, ends: self.ends.clone() }
     }
 
     /// What cores share.
@@ -171,7 +173,13 @@ impl Bench {
 
     /// A call of the normal world with all registers given.
     pub fn call_with(&mut self, regs: Regs) -> Regs {
-        self.spmc.handle_normal_world(&mut self.machine, &regs)
+        let mut regs = regs;
+        if self.general {
+            self.spmc.general_path(&mut self.machine, &mut regs);
+        } else {
+            self.spmc.handle_normal_world(&mut self.machine, &mut regs);
+        }
+        regs
     }
 
     /// FFA_VERSION of the normal world, in the form in which the SPMD passes it on.

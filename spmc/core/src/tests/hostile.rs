@@ -12,9 +12,10 @@ use std::vec::Vec;
 
 /// What a partition does next.
 #[derive(Clone, Copy, Debug)]
-enum Act {
+pub(super) enum Act {
     Call(Regs),
-    Answer,
+    /// With a payload that begins so.
+    Answer(u64),
     Stop(Exit),
     Raise(u32),
     Crash,
@@ -22,7 +23,7 @@ enum Act {
 
 /// What happens in the normal world next, on which core.
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(super) enum Event {
     Call(Regs),
     Interrupt(u32),
     CoreOn,
@@ -74,10 +75,10 @@ fn interrupt() -> BoxedStrategy<u32> {
     prop_oneof![Just(40), Just(41), Just(42), Just(99)].boxed()
 }
 
-fn act() -> BoxedStrategy<Act> {
+pub(super) fn act() -> BoxedStrategy<Act> {
     prop_oneof![
         8 => registers().prop_map(Act::Call),
-        6 => Just(Act::Answer),
+        6 => any::<u64>().prop_map(Act::Answer),
         4 => (0x8001u64..0x8004, 0x8001u64..0x8004).prop_map(|(a, b)| Act::Call(Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), a << 16 | b]))),
         2 => Just(Act::Call(Regs::new(&[u64::from(function::YIELD)]))),
         2 => Just(Act::Call(Regs::new(&[u64::from(function::MSG_SEND2)]))),
@@ -88,7 +89,7 @@ fn act() -> BoxedStrategy<Act> {
     ].boxed()
 }
 
-fn event() -> BoxedStrategy<Event> {
+pub(super) fn event() -> BoxedStrategy<Event> {
     prop_oneof![
         4 => registers().prop_map(Event::Call),
         10 => request().prop_map(Event::Call),
@@ -125,10 +126,15 @@ fn play(guest: &mut Guest, acts: Vec<Act>) {
                 continue;
             }
             Some(Act::Crash) => guest.crash(),
-            Some(Act::Answer) | None => {
+            act @ (Some(Act::Answer(_)) | None) => {
+                let payload = if let Some(Act::Answer(first)) = act { first } else { 0 };
                 match (&open, refused) {
                     (_, 3..) => guest.crash(),
-                    (Some(request), 0) => guest.respond(request, &[]),
+                    (Some(request), 0) => {
+                        let long = request.function() == function::MSG_SEND_DIRECT_REQ2;
+                        let payload: Vec<u64> = (0..if long { 14 } else { 5 }).map(|n| payload.rotate_left(n)).collect();
+                        guest.respond(request, &payload)
+                    }
                     (_, 2) => guest.call(&[u64::from(function::ERROR), 0, 0xffff_fffe]),
                     _ => guest.wait(),
                 };
@@ -149,7 +155,7 @@ fn play(guest: &mut Guest, acts: Vec<Act>) {
 }
 
 /// Answers carry only what their kind defines.
-fn check_answer(call: &Regs, answer: &Regs) {
+pub(super) fn check_answer(call: &Regs, answer: &Regs) {
     let zero = |range: core::ops::Range<usize>| assert!(answer.0[range].iter().all(|x| *x == 0), "{answer:x?} to {call:x?}");
     match answer.function() {
         function::ERROR => {
@@ -178,8 +184,44 @@ fn message(from: u16, to: u16) -> Vec<u8> {
     [0, 0, 40, u32::from(from) << 16 | u32::from(to), 0].into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
-fn is_from_the_spmd(regs: &Regs) -> bool {
+pub(super) fn is_from_the_spmd(regs: &Regs) -> bool {
     regs.function() == function::MSG_SEND_DIRECT_REQ_32 && regs.w(1) >> 16 == 0xffff || regs.function() == function::INTERRUPT
+}
+
+/// Three partitions of all kinds with `acts` to play, six lists of them; enough scripts for `calls` calls.
+pub(super) fn stage(acts: Vec<Vec<Act>>, actions: [u8; 3], calls: usize) -> Bench {
+    let mut acts = acts.into_iter();
+    let mut bench = Bench::new(Version::V1_2);
+    bench.map_buffers();
+    bench.machine.write(Address { pa: NORMAL_MEMORY + 0x1000, secure: false }, &message(0, 0x8001)).unwrap();
+    for (n, action) in actions.into_iter().enumerate() {
+        let normal_world_interrupts = match action {
+            0 => NormalWorldInterrupts::Queued,
+            1 => NormalWorldInterrupts::ManagedExit { irq: n == 1 },
+            _ => NormalWorldInterrupts::Signaled,
+        };
+        let interrupts = ArrayVec::from_iter([40 + n as u32]);
+        let vcpus = if n == 0 { 2 } else { 1 };
+        let methods = Methods(s_el1(0).methods.0 | Methods::INDIRECT);
+        let config = PartitionConfig { methods, s_el0: n == 2, vcpus, power_off_messages: true, normal_world_interrupts, interrupts, ..s_el1(0x8001 + n as u16) };
+        let mine = acts.next().unwrap_or_default();
+        let index = bench.add(config, move |guest| {
+            // A message lies ready for the next partition, or for the normal world.
+            let tx = Address { pa: SECURE_MEMORY + n as u64 * PARTITION_MEMORY, secure: true };
+            guest.bench.machine.write(tx, &message(0x8001 + n as u16, [0x8002, 0x8003, 0][n])).unwrap();
+            guest.call(&[u64::from(function::RXTX_MAP_64), tx.pa, tx.pa + 0x1000, 1]);
+            guest.call(&[u64::from(function::SECONDARY_EP_REGISTER_64), SECURE_MEMORY]);
+            guest.call(&[0xff03, 40 + n as u64, 1]);
+            guest.wait();
+            play(guest, mine);
+        });
+        for script in acts.by_ref().take(if n == 0 { 3 } else { 0 }).chain(core::iter::repeat_n(Vec::new(), calls)) {
+            let again = script.clone();
+            bench.script(index, 0, move |guest| play(guest, again));
+            bench.script(index, 1, move |guest| play(guest, script));
+        }
+    }
+    bench
 }
 
 proptest! {
@@ -190,37 +232,7 @@ proptest! {
         events in proptest::collection::vec((event(), 0usize..2), 1..60),
         actions in proptest::array::uniform3(0u8..3),
     ) {
-        let mut acts = acts.into_iter();
-        let mut bench = Bench::new(Version::V1_2);
-        bench.map_buffers();
-        bench.machine.write(Address { pa: NORMAL_MEMORY + 0x1000, secure: false }, &message(0, 0x8001)).unwrap();
-        for (n, action) in actions.into_iter().enumerate() {
-            let normal_world_interrupts = match action {
-                0 => NormalWorldInterrupts::Queued,
-                1 => NormalWorldInterrupts::ManagedExit { irq: n == 1 },
-                _ => NormalWorldInterrupts::Signaled,
-            };
-            let interrupts = ArrayVec::from_iter([40 + n as u32]);
-            let vcpus = if n == 0 { 2 } else { 1 };
-            let methods = Methods(s_el1(0).methods.0 | Methods::INDIRECT);
-            let config = PartitionConfig { methods, s_el0: n == 2, vcpus, power_off_messages: true, normal_world_interrupts, interrupts, ..s_el1(0x8001 + n as u16) };
-            let mine = acts.next().unwrap_or_default();
-            let index = bench.add(config, move |guest| {
-                // A message lies ready for the next partition, or for the normal world.
-                let tx = Address { pa: SECURE_MEMORY + n as u64 * PARTITION_MEMORY, secure: true };
-                guest.bench.machine.write(tx, &message(0x8001 + n as u16, [0x8002, 0x8003, 0][n])).unwrap();
-                guest.call(&[u64::from(function::RXTX_MAP_64), tx.pa, tx.pa + 0x1000, 1]);
-                guest.call(&[u64::from(function::SECONDARY_EP_REGISTER_64), SECURE_MEMORY]);
-                guest.call(&[0xff03, 40 + n as u64, 1]);
-                guest.wait();
-                play(guest, mine);
-            });
-            for script in acts.by_ref().take(if n == 0 { 3 } else { 0 }).chain(core::iter::repeat_n(Vec::new(), events.len())) {
-                let again = script.clone();
-                bench.script(index, 0, move |guest| play(guest, again));
-                bench.script(index, 1, move |guest| play(guest, script));
-            }
-        }
+        let mut bench = stage(acts, actions, events.len());
         bench.boot();
         bench.assert_at_rest();
         for (event, core) in events {

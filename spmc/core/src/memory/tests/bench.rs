@@ -88,7 +88,7 @@ impl Bench {
     }
 
     pub fn call(&mut self, from: From, x: &[u64]) -> Regs {
-        self.spmc.common_call(&mut self.machine, &Call { from, regs: Regs::new(x) }).unwrap_or_else(Regs::error)
+        self.spmc.common_call(&mut self.machine, &Call { from, regs: &Regs::new(x) }).unwrap_or_else(Regs::error)
     }
 
     fn answer(&mut self, from: From, x: &[u64]) -> Answer<Regs> {
