@@ -179,14 +179,21 @@ pub struct RunOptions {
     #[arg(long, value_name = "REGEX", requires = "batch", help_heading = SOMEBODY_ELSES)]
     pub until: Option<Regex>,
     /// With --batch: seconds until the run fails [default: 900].
-    #[arg(long, value_name = "S", requires = "batch", value_parser = clap::value_parser!(u64).range(1..), help_heading = SOMEBODY_ELSES)]
-    pub timeout: Option<u64>,
+    #[arg(long, value_name = "S", requires = "batch", value_parser = seconds, help_heading = SOMEBODY_ELSES)]
+    pub timeout: Option<Duration>,
     /// With --batch: reset the machine when neither console has said anything for so many seconds, as a watchdog would.
-    #[arg(long, value_name = "S", requires = "batch", value_parser = clap::value_parser!(u64).range(1..), help_heading = SOMEBODY_ELSES)]
-    pub reset_on_silence: Option<u64>,
+    #[arg(long, value_name = "S", requires = "batch", value_parser = seconds, help_heading = SOMEBODY_ELSES)]
+    pub reset_on_silence: Option<Duration>,
     /// Further arguments for QEMU.
     #[arg(last = true)]
     pub qemu: Vec<OsString>,
+}
+
+/// A time in seconds, `90` or `2.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = text.parse().ok().filter(|seconds| *seconds > 0.0);
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| "expected seconds, more than 0".to_owned())
 }
 
 impl RunOptions {
@@ -208,8 +215,46 @@ impl RunOptions {
     pub fn rules(&self) -> Rules {
         Rules {
             until: self.until.clone(),
-            timeout: self.timeout.map_or(Limits::default().total, Duration::from_secs),
-            reset_on_silence: self.reset_on_silence.map(Duration::from_secs),
+            timeout: self.timeout.unwrap_or(Limits::default().total),
+            reset_on_silence: self.reset_on_silence,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<RunOptions, String> {
+        match Cli::try_parse_from(["cargo xtask", "run"].iter().chain(arguments)) {
+            Ok(Cli { command: Cmd::Run(options) }) => Ok(options),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn somebody_elses_software_is_told_from_the_chain() {
+        assert!(!run(&["--batch", "--full"]).unwrap().third_party());
+        assert!(!run(&["--normal-world", "x"]).unwrap().third_party(), "the older name of --bl33");
+        let options = run(&["--bl33", "b", "--sp", "i:m@0x1000", "--sp", "p", "--batch", "--until", "^DONE", "--timeout", "2.5", "--", "-d", "int"]).unwrap();
+        let rules = options.rules();
+        assert!(options.third_party() && rules.until.unwrap().is_match("DONE") && rules.reset_on_silence.is_none());
+        assert_eq!((rules.timeout, options.sp.len(), options.qemu.len()), (Duration::from_millis(2500), 2, 2));
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named() {
+        for (arguments, name) in [
+            (["--batch", "--until", "("].as_slice(), "--until"),
+            (&["--batch", "--timeout", "0"], "--timeout"),
+            (&["--batch", "--timeout", "soon"], "--timeout"),
+            (&["--reset-on-silence", "5"], "--batch"),
+            (&["--sp", "i:m", "--without", "stmm"], "--without"),
+            (&["--sp", ":m"], "--sp"),
+        ] {
+            let error = run(arguments).unwrap_err();
+            assert!(error.contains(name), "{arguments:?}: {error}");
         }
     }
 }

@@ -41,8 +41,8 @@ const PARTITIONS: [(&str, &str, Option<u64>); 5] = [
 /// The partition that comes as a package.
 const PACKED: &str = "fourth.pkg";
 /// What the SPMC must say that it does not act on.
-const NOTES: [&str; 8] =
-    ["auxiliary-id", "interrupts", "stream-ids", "power-management-messages", "run-time-model", "ffa-version", "exception-level", "other-s-interrupts-action"];
+const NOTES: [&str; 7] =
+    ["auxiliary-id", "interrupts", "stream-ids", "power-management-messages", "run-time-model", "ffa-version", "exception-level"];
 
 /// Builds the suite and boots it with each payload.
 ///

@@ -51,8 +51,8 @@ pub struct Guest {
 enum Content {
     /// The package as it came.
     Package(Vec<u8>),
-    /// An image, and where it goes in the package.
-    Image(Vec<u8>, u64),
+    /// An image, where it goes in the package, and where it is linked if it says so.
+    Image { bytes: Vec<u8>, offset: u64, linked: Option<u64> },
 }
 
 impl Guest {
@@ -90,12 +90,16 @@ impl Guest {
         let content = if packed {
             Content::Package(image)
         } else {
-            let flat = toolchain::flat_image(&image)?.map_or(image, |(_, bytes)| bytes);
-            Content::Image(flat, tree.image_offset()?)
+            let (linked, bytes) = match toolchain::flat_image(&image)? {
+                // One that is linked at 0 is position-independent.
+                Some((base, bytes)) => (Some(base).filter(|base| *base != 0), bytes),
+                None => (None, image),
+            };
+            Content::Image { bytes, offset: tree.image_offset()?, linked }
         };
         let package_size = match &content {
             Content::Package(bytes) => bytes.len() as u64,
-            Content::Image(bytes, offset) => bytes.len() as u64 + offset,
+            Content::Image { bytes, offset, .. } => bytes.len() as u64 + offset,
         };
         let (extent, regions) = tree.memory(package_size, granule)?;
         let number = tree.number("/", "id")?.map(|id| if id > 0x8000 { id - 0x8000 } else { id });
@@ -128,7 +132,12 @@ impl Guest {
     pub fn package(&self, address: u64) -> Result<Vec<u8>> {
         let (image, offset) = match &self.content {
             Content::Package(bytes) => return Ok(bytes.clone()),
-            Content::Image(image, offset) => (image, *offset),
+            Content::Image { bytes, offset, linked } => {
+                if let Some(linked) = linked.filter(|linked| *linked != address + offset) {
+                    bail!("it is an ELF file linked at {linked:#x}, but will run at {:#x}: its load address and the page of its entrypoint-offset", address + offset);
+                }
+                (bytes, *offset)
+            }
         };
         let tree = Tree { blob: self.blob.clone() };
         if tree.number("/", "load-address")?.is_some_and(|theirs| theirs != address) {

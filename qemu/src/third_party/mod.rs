@@ -84,21 +84,26 @@ pub fn prepare(project: &Project, progress: &Progress, profile: Profile, changes
         // Another SPMC has other rules.
         system.judged = false;
     }
-    if !parts.partitions.is_empty() {
-        replace_partitions(&mut system, parts, &dir, cpus)?;
-    }
+    let guests = if parts.partitions.is_empty() { Vec::new() } else { replace_partitions(&mut system, parts, &dir, cpus)? };
     if let Some(manifest) = &parts.spmc_manifest {
         system::compile(&dir, "spmc", manifest).with_context(|| format!("--spmc-manifest {}", manifest.display()))?;
         system.spmc_manifest.clone_from(manifest);
         system.without.clear();
     }
-    let assembled = system::assemble(project, &system)?;
+    let assembled = system::assemble(project, &system).map_err(|error| {
+        // The linter knows partitions by their names.
+        let text = format!("{error:#}");
+        match guests.iter().find(|guest| text.contains(&format!("({})", guest.name))) {
+            Some(guest) => error.context(guest.argument.to_string()),
+            None => error,
+        }
+    })?;
     let machine = Machine { cpus, ..chain.machine(&assembled)? };
     Ok((chain, assembled, machine))
 }
 
 /// Puts the partitions of `parts` in place of the chain's.
-fn replace_partitions(system: &mut System, parts: &Parts, dir: &Path, cpus: u32) -> Result<()> {
+fn replace_partitions(system: &mut System, parts: &Parts, dir: &Path, cpus: u32) -> Result<Vec<Guest>> {
     let mut guests = Vec::new();
     for argument in &parts.partitions {
         guests.push(Guest::read(argument, dir, guests.len() + 1).with_context(|| argument.to_string())?);
@@ -131,7 +136,7 @@ fn replace_partitions(system: &mut System, parts: &Parts, dir: &Path, cpus: u32)
         println!("SPMC manifest made for them: {}", system.spmc_manifest.display());
     }
     system.without.clear();
-    Ok(())
+    Ok(guests)
 }
 
 /// A flat image of `path`, which may be an ELF file: then it is flattened to `<dir>/<name>.bin`, and must be linked at `base`.
@@ -255,6 +260,35 @@ mod tests {
         assert!(error.contains("--sp IMAGE:MANIFEST"), "{error}");
         let ids = files.read(&[files.sp(1, "id = <5>;", 1, ""), files.sp(2, "id = <0x8005>;", 1, "")]);
         assert!(guest::numbers(&ids).unwrap_err().to_string().contains("image2.bin"));
+    }
+
+    /// An ELF file with one segment of four bytes at `base`.
+    fn elf(base: u64) -> Vec<u8> {
+        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+        file.resize(16, 0);
+        file.extend([2u16, 183].map(u16::to_le_bytes).concat());
+        file.extend(1u32.to_le_bytes());
+        file.extend([0u64, 64, 0].map(u64::to_le_bytes).concat());
+        file.extend(0u32.to_le_bytes());
+        file.extend([64u16, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
+        file.extend([1u32, 7].map(u32::to_le_bytes).concat());
+        file.extend([120, base, base, 4, 4, 1].map(u64::to_le_bytes).concat());
+        file.extend(b"code");
+        file
+    }
+
+    #[test]
+    fn an_elf_file_runs_where_it_is_linked_or_anywhere() {
+        let files = Files::new();
+        let package = |base: u64, address: u64| {
+            let mut argument = files.sp(1, "entrypoint-offset = <0x4000>;", 1, "");
+            argument.image = files.write("image.elf", &elf(base));
+            files.read(&[argument])[0].package(address).map(|package| package[0x4000..].to_vec())
+        };
+        assert_eq!(package(0x0e30_4000, 0x0e30_0000).unwrap(), b"code");
+        assert_eq!(package(0, 0x0e30_0000).unwrap(), b"code");
+        let error = package(0x0e30_0000, 0x0e30_0000).unwrap_err().to_string();
+        assert!(error.contains("linked at 0xe300000, but will run at 0xe304000"), "{error}");
     }
 
     #[test]
