@@ -101,13 +101,19 @@ const PLAIN: Boot = Boot {
     silence: 60,
 };
 
+/// Groups that are checked at every version.
+const VERSION_GROUPS: &[&str] = &[
+    "discovery", "buffers", "versions", "rules", "console", "messages", "preemption", "memory", "notifications", "indirect", "interrupts",
+    "partition-calls", "failure",
+];
+
 /// All boots of the suite.
 pub const BOOTS: &[Boot] = &[
     Boot {
         name: "calls",
         shows: "every call, from the normal world and from two partitions, on four cores",
         groups: &[
-            "discovery", "buffers", "versions", "messages", "preemption", "memory", "notifications", "indirect", "interrupts", "state",
+            "discovery", "buffers", "versions", "rules", "console", "messages", "preemption", "memory", "notifications", "indirect", "interrupts", "state",
             "partition-calls", "stress", "normal-world", "failure",
         ],
         ..PLAIN
@@ -138,7 +144,7 @@ pub const BOOTS: &[Boot] = &[
             victim_el0("manifests/tests/speaks-1-1.dts"),
         ],
         speak: ["1.0", "1.0", "1.0", "1.2", "1.1"],
-        groups: &["discovery", "buffers", "versions"],
+        groups: VERSION_GROUPS,
         ..PLAIN
     },
     Boot {
@@ -151,7 +157,7 @@ pub const BOOTS: &[Boot] = &[
             VICTIM_EL0,
         ],
         speak: ["1.1", "1.1", "1.1", "1.0", "1.2"],
-        groups: &["discovery", "buffers", "versions"],
+        groups: VERSION_GROUPS,
         ..PLAIN
     },
     Boot {

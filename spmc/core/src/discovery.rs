@@ -171,7 +171,9 @@ impl Spmc {
             machine.write(to, &bytes[..size]).map_err(|_| Status::InvalidParameters)?;
         }
         mailbox.give();
-        Ok(Regs::success(&[count as u64, size as u64]))
+        // w3 has the size since v1.1.
+        let told = if version >= Version::V1_1 { size } else { 0 };
+        Ok(Regs::success(&[count as u64, told as u64]))
     }
 
     /// FFA_PARTITION_INFO_GET_REGS, section 13.9.

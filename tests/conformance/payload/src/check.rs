@@ -82,9 +82,9 @@ macro_rules! expect {
         $crate::expect!($found, $expected, "")
     };
     ($found:expr, $expected:expr, $($argument:tt)*) => {
-        match ($found, $expected) {
+        match (&$found, &$expected) {
             (found, expected) => {
-                if found != expected {
+                if *found != *expected {
                     return Err($crate::check::Problem::Differs(
                         bulkhead_sdk::Line::new(format_args!("{expected:x?}")),
                         bulkhead_sdk::Line::new(format_args!("{found:x?} {}", format_args!($($argument)*))),

@@ -1,10 +1,13 @@
 //! The three FF-A instances from which a call can come: this program itself, and one partition at each exception level, which
 //! makes calls on request. A rule that holds at several instances is written once, for an [`Instance`].
 
+use crate::check::Outcome;
 use crate::fw_cfg::Item;
 use crate::probes::{SELF, ask};
 use bulkhead_sdk::ffa::{EndpointId, Regs, Status, Version, function};
+use bulkhead_sdk::memory::{Borrower, Description, Range};
 use bulkhead_sdk::{Line, call};
+use conformance_testkit::trials;
 use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -41,6 +44,16 @@ pub fn settle_versions(mut item: Item) {
 pub fn version_of(id: EndpointId) -> Version {
     let position = speakers().iter().position(|speaker| *speaker == id);
     position.map_or(Version::V1_2, |n| Version(VERSIONS[n].load(Ordering::Relaxed)))
+}
+
+/// What FFA_VERSION answered to this program before any other call.
+static ANSWERED: [AtomicU32; trials::ASKED.len()] = [const { AtomicU32::new(0) }; trials::ASKED.len()];
+
+/// Tries FFA_VERSION while the version may still change.
+pub fn try_versions() {
+    for (to, answer) in ANSWERED.iter().zip(trials::ask_versions()) {
+        to.store(answer, Ordering::Relaxed);
+    }
 }
 
 impl Instance {
@@ -97,6 +110,16 @@ impl Instance {
     /// The version that it speaks in this boot.
     pub fn version(self) -> Version {
         version_of(self.id())
+    }
+
+    /// What FFA_VERSION answered before any other call, to each of [`trials::ASKED`].
+    ///
+    /// # Errors
+    /// When the partition does not say.
+    pub fn version_answers(self) -> Result<[u32; trials::ASKED.len()], Line> {
+        let Some(probe) = self.probe() else { return Ok(ANSWERED.each_ref().map(|answer| answer.load(Ordering::Relaxed))) };
+        let words = ask(&probe, Command::Versions, &[])?;
+        Ok(core::array::from_fn(|n| words[n] as u32))
     }
 
     /// Makes a call with these registers (the others are zero): x0 to x17 after it.
@@ -192,6 +215,34 @@ impl Instance {
         mapped.map(|_| ()).map_err(|status| Line::new(format_args!("FFA_RXTX_MAP: {status:?}")))
     }
 
+    /// Runs a check with the instance's buffers mapped, and leaves them as they were: a partition's are, from its start.
+    ///
+    /// # Errors
+    /// As the check, or when mapping is refused.
+    pub fn with_buffers(self, check: impl FnOnce() -> Outcome) -> Outcome {
+        if self != Self::Ns {
+            return check();
+        }
+        self.map()?;
+        let outcome = check();
+        self.unmap()?;
+        outcome
+    }
+
+    /// Runs a check with the instance's buffers not mapped, and leaves them as they were.
+    ///
+    /// # Errors
+    /// As the check, or when unmapping is refused.
+    pub fn without_buffers(self, check: impl FnOnce() -> Outcome) -> Outcome {
+        if self == Self::Ns {
+            return check();
+        }
+        self.unmap()?;
+        let outcome = check();
+        self.map()?;
+        outcome
+    }
+
     /// Unmaps its buffers.
     ///
     /// # Errors
@@ -204,6 +255,11 @@ impl Instance {
 
 static MAILBOX: bulkhead_sdk::Mailbox = bulkhead_sdk::Mailbox::new();
 static PAGE_OF_OWN: bulkhead_sdk::Pages<1> = bulkhead_sdk::Pages::new();
+
+/// What the normal world sends as a lender, in the layout of its version.
+pub fn lender<'a>(borrowers: &'a [Borrower], ranges: &'a [Range]) -> Description<'a> {
+    Description { v1_0: Instance::Ns.version() < Version::V1_1, ..Description::lender(SELF, borrowers, ranges) }
+}
 
 /// Words of a reply that arrive with the answer to Call; the rest is asked for.
 const WITH_ANSWER: usize = 14;

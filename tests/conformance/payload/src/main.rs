@@ -33,7 +33,8 @@ impl Program for Payload {
             instance::settle_versions(item);
         }
         say!("READY");
-        // The checks of discovery ask again and judge the answer.
+        instance::try_versions();
+        // The checks ask again and judge the answer.
         let _ = message::negotiate_version(Instance::Ns.version());
         match fw_cfg::item(b"opt/conformance/run") {
             Some(plan) => check::run(plan),

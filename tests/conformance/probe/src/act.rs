@@ -1,7 +1,7 @@
 //! What each command does.
 #![expect(unsafe_code, reason = "does what it is told, forbidden things above all")]
 
-use crate::place::{FILLED, Level, MAILBOX, OWN_PAGE, id, level, vcpu, version};
+use crate::place::{FILLED, Level, MAILBOX, OWN_PAGE, id, level, vcpu, version, version_answers};
 use crate::interrupt;
 use bulkhead_sdk::ffa::{EndpointId, Regs, Status, Uuid, Version, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, Range};
@@ -145,6 +145,7 @@ pub fn act(request: &Request) -> Regs {
             let results = RESULTS[vcpu()].each_ref().map(|word| word.load(Ordering::Relaxed));
             request.response(results.get(p[1] as usize..).unwrap_or(&[]))
         }
+        Command::Versions => answer(request, &version_answers()),
         Command::Permissions => answer(request, &crate::permissions::results()),
         Command::Places => {
             let first_code = act as *const () as u64;

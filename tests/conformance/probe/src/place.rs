@@ -3,6 +3,7 @@
 
 use bulkhead_sdk::ffa::{EndpointId, Regs, Version, function};
 use bulkhead_sdk::{Mailbox, Pages, call};
+use conformance_testkit::trials;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// vCPUs at the most.
@@ -26,6 +27,21 @@ pub static MAILBOX: Mailbox = Mailbox::new();
 pub static OWN_PAGE: Pages<1> = Pages::new();
 /// What each vCPU read back after it filled its registers: a quarter of a page each.
 pub static FILLED: Pages<2> = Pages::new();
+
+/// What FFA_VERSION answered before any other call.
+static ANSWERED: [AtomicU32; trials::ASKED.len()] = [const { AtomicU32::new(0) }; trials::ASKED.len()];
+
+/// Tries FFA_VERSION while the version may still change.
+pub fn try_versions() {
+    for (to, answer) in ANSWERED.iter().zip(trials::ask_versions()) {
+        to.store(answer, Ordering::Relaxed);
+    }
+}
+
+/// What FFA_VERSION answered then.
+pub fn version_answers() -> [u64; trials::ASKED.len()] {
+    ANSWERED.each_ref().map(|answer| answer.load(Ordering::Relaxed).into())
+}
 
 /// Remembers level and version, once.
 pub fn settle(level: Level, version: Version) {

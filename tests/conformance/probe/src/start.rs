@@ -1,7 +1,7 @@
 //! Initialisation, good or bad, and the loop that serves requests.
 
 use crate::act::act;
-use crate::place::{Level, MAILBOX, settle, vcpu};
+use crate::place::{Level, MAILBOX, settle, try_versions, vcpu};
 use bulkhead_sdk::boot::{BootInformation, Manifest};
 use bulkhead_sdk::ffa::{Regs, Version, function};
 use bulkhead_sdk::message::{self, Request};
@@ -19,6 +19,7 @@ pub fn run(here: Level, boot_argument: u64) -> ! {
     let manifest = manifest(boot_argument);
     let speaks = manifest.and_then(|m| m.number(VERSION)).map_or(Version::V1_2, Version);
     settle(here, speaks);
+    try_versions();
     let version = message::negotiate_version(speaks);
     if let Some(how) = manifest.and_then(|m| m.text(INIT)) {
         misbehave(how);

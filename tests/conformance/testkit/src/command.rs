@@ -94,6 +94,8 @@ commands! {
     CallLoaded = 0x11f,
     /// (first): answers the results of the last command from the first on; of a call there are 18.
     Take = 0x120,
+    /// Answers what FFA_VERSION said before any other call, to each of [`crate::trials::ASKED`].
+    Versions = 0x121,
 }
 
 /// A test partition.

@@ -5,6 +5,7 @@
 mod command;
 pub mod registers;
 pub mod spin;
+pub mod trials;
 pub mod vectors;
 
 pub use command::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};

@@ -1,10 +1,10 @@
 //! What is left of a partition that failed: nothing that harms those who dealt with it. Ends partitions, so it comes last.
 
 use super::prelude::*;
-use crate::probes::{SELF, ask, ask_for_error, describe, send, serves, status_of};
+use crate::probes::{ask, ask_for_error, describe, send, serves, status_of};
 use crate::{cores, say};
 use bulkhead_sdk::ffa::{Regs, Status, function};
-use bulkhead_sdk::memory::{self, Borrower, Description, Kind, READ_WRITE, Range};
+use bulkhead_sdk::memory::{self, Borrower, Kind, READ_WRITE, Range};
 use bulkhead_sdk::message::Convention;
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
 use conformance_testkit::spin::delay;
@@ -52,7 +52,7 @@ fn lenders_get_back_what_a_failed_partition_borrowed(_: Instance) -> Outcome {
     MAILBOX.map().map_err(|s| text("map", s))?;
     let borrowers = [Borrower { id: VICTIM_EL0.id, permissions: READ_WRITE }];
     let ranges = [Range { address: PAGE_A.address(), pages: 1 }];
-    let sent = memory::send(Kind::Lend, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges).by(Kind::Lend), PAGE);
+    let sent = memory::send(Kind::Lend, &MAILBOX, &lender(&borrowers, &ranges).by(Kind::Lend), PAGE);
     let _ = MAILBOX.unmap();
     let handle = sent.map_err(|s| text("lend", s))?;
     let got = ask(&VICTIM_EL0, Command::Retrieve, &[handle, 0, 0, u64::from(Kind::Lend.read_write())])?;

@@ -5,7 +5,7 @@ use super::prelude::*;
 use crate::probes::{SELF, ask, ask_for_error, send, serves};
 use crate::say;
 use bulkhead_sdk::ffa::Status;
-use bulkhead_sdk::memory::{self, Borrower, Description, Kind, READ_WRITE, Range};
+use bulkhead_sdk::memory::{self, Borrower, Kind, READ_WRITE, Range};
 use bulkhead_sdk::message::Convention;
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
 use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};
@@ -180,7 +180,7 @@ fn borrow_from_normal_world(borrower: &Probe) -> Result<(u64, u64), Line> {
     MAILBOX.map().map_err(|s| text("map", s))?;
     let borrowers = [Borrower { id: borrower.id, permissions: READ_WRITE }];
     let ranges = [Range { address: PAGE_A.address(), pages: 1 }];
-    let handle = memory::send(Kind::Share, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges), PAGE).map_err(|s| text("share", s));
+    let handle = memory::send(Kind::Share, &MAILBOX, &lender(&borrowers, &ranges), PAGE).map_err(|s| text("share", s));
     let _ = MAILBOX.unmap();
     let handle = handle?;
     Ok((handle, retrieve(borrower, handle, SELF.0, u64::from(READ_WRITE))?))

@@ -2,10 +2,9 @@
 //! for `victim-el0` interrupts wait.
 
 use super::prelude::*;
-use crate::probes::{ask_for_error, describe, send, serves};
+use crate::probes::{ask_for_error, begin, describe, results, serves};
 use crate::{gic, say};
 use bulkhead_sdk::ffa::Status;
-use bulkhead_sdk::message::{Convention, response_payload};
 use conformance_testkit::spin::{ticks, ticks_per_millisecond};
 use conformance_testkit::{Command, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};
 
@@ -21,12 +20,12 @@ fn compute(probe: &Probe, milliseconds: u64) -> Result<([u64; 3], u64, u64, u64)
     let before = gic::timer_interrupts();
     gic::start_timer_once(5_000);
     let start = ticks();
-    let reply = send(probe, Convention::Direct2, &[Command::Spin as u64, milliseconds, 1]);
+    let reply = begin(probe, Command::Spin, &[milliseconds, 1]);
     let took = (ticks() - start) / ticks_per_millisecond();
     let meanwhile = gic::timer_interrupts() - before;
     gic::stop_timer();
     let in_all = gic::timer_interrupts() - before;
-    let Some(words) = response_payload(Convention::Direct2, &reply) else {
+    let Some(words) = results(probe, &reply) else {
         return Err(bulkhead_sdk::Line::new(format_args!("{}: {}", probe.name, describe(&reply))));
     };
     Ok(([words[0], words[1], words[2]], took, meanwhile, in_all - meanwhile))

@@ -1,8 +1,9 @@
 //! Memory shared, lent and donated between the normal world and partitions, and between partitions.
 
 use super::prelude::*;
+use crate::instance::version_of;
 use crate::probes::{SELF, ask, describe};
-use bulkhead_sdk::ffa::{EndpointId, Status, function};
+use bulkhead_sdk::ffa::{EndpointId, Status, Version, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, NON_SECURE, ONLY_SELF, READ_ONLY, READ_WRITE, Range};
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
 use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
@@ -53,7 +54,7 @@ fn borrower(probe: &Probe, permissions: u8) -> Borrower {
 /// Gives ranges to one partition.
 pub fn give(kind: Kind, probe: &Probe, ranges: &[Range], fragment: usize) -> Result<u64, Status> {
     let borrowers = [borrower(probe, if kind == Kind::Donate { 0 } else { READ_WRITE })];
-    let description = Description { tag: TAG, ..Description::lender(SELF, &borrowers, ranges).by(kind) };
+    let description = Description { tag: TAG, ..lender(&borrowers, ranges).by(kind) };
     memory::send(kind, &MAILBOX, &description, fragment)
 }
 
@@ -83,7 +84,9 @@ pub fn shared_page_is_seen_by_both_sides(_: Instance) -> Outcome {
             let handle = give(Kind::Share, &probe, &one(&PAGE_A), PAGE).map_err(|s| failed("MEM_SHARE", s))?;
             let [address, pages, _, _, attributes] = retrieve_from(&probe, Kind::Share, handle, SELF, TAG)?;
             ensure!(address == PAGE_A.address() && pages == 1, "{}: {pages} pages at {address:#x}", probe.name);
-            ensure!(attributes & u64::from(NON_SECURE) != 0, "{}: attributes {attributes:#x} do not say non-secure", probe.name);
+            // The NS bit came with 1.1.
+            let says = attributes & u64::from(NON_SECURE) != 0 || version_of(probe.id) < Version::V1_1;
+            ensure!(says, "{}: attributes {attributes:#x} do not say non-secure", probe.name);
             let read = ask(&probe, Command::Read, &[address])?;
             ensure!(read[..2] == [1, 0x1122_3344_5566_7788], "{} reads {:#x}", probe.name, read[1]);
             ask(&probe, Command::Write, &[address + 8, 0xfeed])?;
@@ -105,7 +108,7 @@ fn access_descriptors_of_both_sizes_are_taken(_: Instance) -> Outcome {
         for access_size in [16, 32] {
             let borrowers = [borrower(&PROBE_EL1, READ_WRITE)];
             let ranges = one(&PAGE_A);
-            let description = Description { access_size, ..Description::lender(SELF, &borrowers, &ranges) };
+            let description = Description { access_size, ..lender(&borrowers, &ranges) };
             let handle = memory::send(Kind::Share, &MAILBOX, &description, PAGE).map_err(|s| failed("MEM_SHARE", s))?;
             retrieve_from(&PROBE_EL1, Kind::Share, handle, SELF, 0)?;
             give_back(&PROBE_EL1, handle)?;
@@ -134,7 +137,7 @@ fn memory_is_zeroed_where_that_is_asked_for(_: Instance) -> Outcome {
         let borrowers = [borrower(&PROBE_EL1, READ_WRITE)];
         let ranges = one(&PAGE_A);
         PAGE_A.write(0, &[0xff; 16]);
-        let description = Description { flags: memory::ZERO, ..Description::lender(SELF, &borrowers, &ranges).by(Kind::Lend) };
+        let description = Description { flags: memory::ZERO, ..lender(&borrowers, &ranges).by(Kind::Lend) };
         let handle = memory::send(Kind::Lend, &MAILBOX, &description, PAGE).map_err(|s| failed("MEM_LEND", s))?;
         let [address, ..] = retrieve_from(&PROBE_EL1, Kind::Lend, handle, SELF, 0)?;
         let read = ask(&PROBE_EL1, Command::Read, &[address])?;
@@ -186,7 +189,7 @@ fn two_borrowers_share_one_page(_: Instance) -> Outcome {
     with_buffers(|| {
         let borrowers = [borrower(&PROBE_EL1, READ_WRITE), borrower(&PROBE_EL0, READ_ONLY)];
         let ranges = one(&PAGE_A);
-        let description = Description::lender(SELF, &borrowers, &ranges);
+        let description = lender(&borrowers, &ranges);
         let handle = memory::send(Kind::Share, &MAILBOX, &description, PAGE).map_err(|s| failed("MEM_SHARE", s))?;
         // A borrower that names itself only says so; one that does not is taken to mean a transaction of its own.
         let alone = ask(&PROBE_EL1, Command::Retrieve, &[handle, 0, 0, u64::from(READ_WRITE)])?;
@@ -269,7 +272,7 @@ fn wrong_descriptions_are_refused(_: Instance) -> Outcome {
         let empty = [Range { address: PAGE_A.address(), pages: 0 }];
         let overlapping = [good_ranges[0], good_ranges[0]];
         let wrapping = [Range { address: 0xffff_ffff_ffff_f000, pages: 2 }];
-        let good = Description::lender(SELF, &to_el1, &good_ranges);
+        let good = lender(&to_el1, &good_ranges);
         let wrong = [
             Description { sender: PROBE_EL0.id, ..good },
             Description { handle: 5, ..good },

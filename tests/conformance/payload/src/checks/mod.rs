@@ -8,6 +8,7 @@ mod harness;
 pub mod indirect;
 mod init;
 mod interrupts;
+mod log;
 mod isolation;
 mod managed_exit;
 pub mod memory;
@@ -17,6 +18,7 @@ mod notifications;
 mod one_core;
 mod partition_calls;
 mod preemption;
+mod rules;
 mod state;
 mod stress;
 mod template;
@@ -28,6 +30,8 @@ use crate::check::Check;
 pub const TABLE: &[&[Check]] = &[
     discovery::CHECKS,
     buffers::CHECKS,
+    rules::CHECKS,
+    log::CHECKS,
     messages::CHECKS,
     preemption::CHECKS,
     memory::CHECKS,
@@ -82,6 +86,6 @@ pub(crate) use function;
 mod prelude {
     pub(crate) use super::checks;
     pub use crate::check::{Outcome, Problem};
-    pub use crate::instance::{Instance, call_from};
+    pub use crate::instance::{Instance, call_from, lender};
     pub use crate::{ensure, expect, fail, pass, skip};
 }

@@ -1,11 +1,11 @@
 //! Interrupts of the normal world while a partition runs, and FFA_RUN.
 
 use super::prelude::*;
-use crate::probes::{ask, describe, finish, resume, resumed, send, serves};
+use crate::probes::{ask, begin, describe, finish, results, resume, resumed, send, serves};
 use crate::{board, cores, gic};
 use bulkhead_sdk::call;
 use bulkhead_sdk::ffa::{Regs, Status, function};
-use bulkhead_sdk::message::{Convention, response_payload};
+use bulkhead_sdk::message::Convention;
 use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
 
 checks! { "preemption":
@@ -27,7 +27,7 @@ pub fn interrupt_returns_the_core_and_run_resumes(_: Instance) -> Outcome {
     for probe in BOTH {
         let before = gic::timer_interrupts();
         gic::start_timer_once(5_000);
-        let reply = send(&probe, Convention::Direct2, &[Command::Spin as u64, LONG, 3]);
+        let reply = begin(&probe, Command::Spin, &[LONG, 3]);
         let pending = gic::timer_interrupts();
         board::interrupts(true);
         board::interrupts(false);
@@ -40,7 +40,7 @@ pub fn interrupt_returns_the_core_and_run_resumes(_: Instance) -> Outcome {
         ensure!(is_interrupt, "{}: {first}", probe.name);
         ensure!(target == u32::from(probe.id.0) << 16, "FFA_INTERRUPT names {target:#x}");
         ensure!(pending == before && after == before + 1, "{}: the interrupt was taken {} times", probe.name, after - before);
-        let words = response_payload(Convention::Direct2, &reply);
+        let words = results(&probe, &reply);
         ensure!(words.is_some_and(|w| w[0] > 0 && w[1] == 0), "{}: {}", probe.name, describe(&reply));
     }
     pass!("both partitions")
@@ -49,7 +49,7 @@ pub fn interrupt_returns_the_core_and_run_resumes(_: Instance) -> Outcome {
 fn interrupted_partition_is_busy_for_others(_: Instance) -> Outcome {
     for probe in BOTH {
         gic::start_timer_once(3_000);
-        let reply = send(&probe, Convention::Direct2, &[Command::Spin as u64, LONG, 3]);
+        let reply = begin(&probe, Command::Spin, &[LONG, 3]);
         gic::stop_timer();
         let busy = send(&probe, Convention::Direct64, &[Command::Echo as u64]);
         let is_interrupt = reply.function() == function::INTERRUPT;
@@ -108,14 +108,14 @@ fn run_once(target: u64) -> u64 {
 /// On another core: FFA_RUN of the target until it answers; registers that changed.
 fn run_to_the_end(target: u64) -> u64 {
     let reply = finish(call(Regs::new(&[u64::from(function::RUN), target])));
-    response_payload(Convention::Direct2, &reply).map_or(u64::MAX, |words| words[1])
+    results(&PROBE_EL0, &reply).map_or(u64::MAX, |words| words[1])
 }
 
 fn interrupted_partition_moves_to_another_core(_: Instance) -> Outcome {
     ensure!(cores::start(1) && cores::start(2), "no more cores");
     for core in [1, 2] {
         gic::start_timer_once(5_000);
-        let reply = send(&PROBE_EL0, Convention::Direct2, &[Command::Spin as u64, LONG, 21]);
+        let reply = begin(&PROBE_EL0, Command::Spin, &[LONG, 21]);
         gic::stop_timer();
         ensure!(reply.function() == function::INTERRUPT, "{}", describe(&reply));
         cores::ask(core, run_to_the_end, u64::from(reply.w(1)));
@@ -129,14 +129,14 @@ fn interrupted_partition_moves_to_another_core(_: Instance) -> Outcome {
 fn pinned_vcpu_is_resumed_by_its_core_only(_: Instance) -> Outcome {
     ensure!(cores::start(1), "core 1 did not come");
     gic::start_timer_once(5_000);
-    let reply = send(&PROBE_EL1, Convention::Direct2, &[Command::Spin as u64, LONG, 22]);
+    let reply = begin(&PROBE_EL1, Command::Spin, &[LONG, 22]);
     gic::stop_timer();
     ensure!(reply.function() == function::INTERRUPT, "{}", describe(&reply));
     cores::ask(1, run_once, u64::from(reply.w(1)));
     let elsewhere = cores::result(1).map(|code| Status::from_code(code as u32));
     let last = finish(resume(&reply));
     ensure!(matches!(elsewhere, Some(Some(Status::InvalidParameters | Status::Denied))), "core 1 gets {elsewhere:?}");
-    let words = response_payload(Convention::Direct2, &last);
+    let words = results(&PROBE_EL1, &last);
     ensure!(words.is_some_and(|w| w[1] == 0), "{}", describe(&last));
     pass!("refused on core 1, resumed on core 0")
 }

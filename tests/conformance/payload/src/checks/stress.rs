@@ -1,9 +1,9 @@
 //! Everything at once: messages and interrupts on all cores, memory that comes and goes, a core that goes off and on.
 
 use super::prelude::*;
-use crate::probes::{SELF, ask, resumed};
+use crate::probes::{ask, resumed};
 use crate::{cores, gic};
-use bulkhead_sdk::memory::{self, Borrower, Description, Kind, READ_WRITE, Range};
+use bulkhead_sdk::memory::{self, Borrower, Kind, READ_WRITE, Range};
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
 use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1};
 
@@ -70,7 +70,7 @@ fn one_transaction(cycle: u64) -> Result<(), Line> {
     let borrowers = [Borrower { id: PROBE_EL0.id, permissions: READ_WRITE }];
     let ranges = [Range { address: PAGE_A.address(), pages: 1 }];
     let text = |what: &str, status| Line::new(format_args!("cycle {cycle}: {what}: {status:?}"));
-    let handle = memory::send(kind, &MAILBOX, &Description::lender(SELF, &borrowers, &ranges).by(kind), PAGE).map_err(|s| text("send", s))?;
+    let handle = memory::send(kind, &MAILBOX, &lender(&borrowers, &ranges).by(kind), PAGE).map_err(|s| text("send", s))?;
     let got = ask(&PROBE_EL0, Command::Retrieve, &[handle, 0, 0, u64::from(kind.read_write())])?;
     ensure!(got[0] == 1, "cycle {cycle}: retrieve {:#x}", got[1]);
     ask(&PROBE_EL0, Command::Write, &[got[1], cycle])?;
