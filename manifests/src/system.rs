@@ -16,7 +16,7 @@
 
 use crate::error::{Complaint, Expected, Found, ManifestError, Name, NodePath, Refused, Subject};
 use crate::package::Package;
-use crate::partition::{DeviceRegion, InterruptKind, MemoryRegion, PartitionManifest, RegionBase};
+use crate::partition::{DeviceRegion, ExceptionLevel, InterruptKind, MemoryRegion, PartitionManifest, RegionBase};
 use crate::range::AddressRange;
 use crate::spmc::{MemoryKind, SpmcManifest, VmNode};
 
@@ -27,6 +27,8 @@ pub struct Reserved {
     pub name: &'static str,
     /// Where it is.
     pub range: AddressRange,
+    /// A partition at S-EL1 may name it as its device all the same: it finds an emulated one there.
+    pub emulated: bool,
 }
 
 /// What the platform says about itself.
@@ -229,6 +231,10 @@ impl<'a> Check<'a> {
     fn device_region(&self, index: usize, region: &DeviceRegion) -> Result<(), Refused> {
         let path = region_path("device-regions", region.name);
         let error = |expected| Err(self.error(path, "base-address", Found::Range(region.range), expected));
+        let emulated = self.platform.reserved.iter().any(|reserved| reserved.emulated && reserved.range.contains(&region.range));
+        if emulated && self.it.manifest.exception_level == ExceptionLevel::SEl1 {
+            return Ok(());
+        }
         clear_of_reserved(self.platform, &region.range).or_else(error)?;
         let kind = if region.attributes.non_secure() { MemoryKind::NonSecureDevice } else { MemoryKind::SecureDevice };
         inside(self.spmc, kind, &region.range).or_else(error)?;

@@ -36,7 +36,7 @@ impl System {
     /// What the linter says.
     fn problems(&self) -> Vec<String> {
         let range = |base, size| AddressRange::new(base, size).expect("does not wrap");
-        let reserved = [Reserved { name: "TF-A", range: range(0x0e00_0000, 0x10_0000) }, Reserved { name: "Bulkhead", range: range(0x0e10_0000, 0x10_0000) }];
+        let reserved = [Reserved { name: "TF-A", range: range(0x0e00_0000, 0x10_0000), emulated: false }, Reserved { name: "Bulkhead", range: range(0x0e10_0000, 0x10_0000), emulated: false }, Reserved { name: "the GIC", range: range(0x0800_0000, 0x100_0000), emulated: true }];
         let (optee, stmm) = (sptool(&dtb(&self.optee), 0xC_0000), sptool(&dtb(&self.stmm), self.stmm_image));
         let files = SystemFiles {
             spmc: &dtb(&self.spmc),

@@ -169,7 +169,7 @@ proptest! {
             load_table: &table,
             packages: &[PackageFile { load_address: 0x0e60_0000, bytes: &optee }, PackageFile { load_address: 0x0e20_0000, bytes: &stmm }],
         };
-        let reserved = [Reserved { name: "Bulkhead", range: AddressRange::new(0x0e10_0000, 0x10_0000).expect("does not wrap") }];
+        let reserved = [Reserved { name: "Bulkhead", range: AddressRange::new(0x0e10_0000, 0x10_0000).expect("does not wrap"), emulated: false }];
         lint(&files, &Platform { reserved: &reserved, interrupts: &[], cores: 0 }, &mut |error| assert!(!error.to_string().is_empty()));
     }
 

@@ -138,9 +138,9 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
 
 /// Memory that no partition may have: the same as the SPMC takes at boot.
 const RESERVED: [Reserved; 3] = [
-    Reserved { name: "TF-A's memory", range: mib(0x0e00_0000, 1) },
-    Reserved { name: "Bulkhead's memory", range: mib(0x0e10_0000, 1) },
-    Reserved { name: "the interrupt controller", range: mib(0x0800_0000, 16) },
+    Reserved { name: "TF-A's memory", range: mib(0x0e00_0000, 1), emulated: false },
+    Reserved { name: "Bulkhead's memory", range: mib(0x0e10_0000, 1), emulated: false },
+    Reserved { name: "the interrupt controller", range: mib(0x0800_0000, 16), emulated: true },
 ];
 
 /// Private interrupts that no partition may have: as in spmc/src/platform.rs, which refuses them with the reason for each.

@@ -8,7 +8,7 @@
 use crate::boot_info;
 use crate::mmu::{self, Use};
 use crate::system::{FACTS, Facts, MANIFEST, MANIFESTS, MAX_SECURE_RANGES, PartitionFacts, SPMC};
-use crate::{gic, image, physical, platform, say, stage2};
+use crate::{gic, image, interface_calls, physical, platform, say, stage2};
 use arrayvec::ArrayVec;
 use bulkhead_core::machine::{Address, Permissions};
 use bulkhead_core::mailbox::Buffers;
@@ -107,10 +107,14 @@ pub fn load(manifest_address: u64) -> Result<(), BootError> {
         reach_regions(one, &parsed.lock(), &mut secure)?;
     }
     FACTS.call_once(|| Facts { partitions, secure, normal_world });
+    let interface_calls = interface_calls::are_needed();
     for (index, one) in found.iter().enumerate() {
         // `check` keeps places and indices equal.
         let parsed = MANIFESTS[index].lock();
         add(index as u8, one, &parsed)?;
+        if interface_calls && parsed.exception_level == ExceptionLevel::SEl1 {
+            replace_interface_accesses(one);
+        }
     }
     set_boot_order(&found);
     print_table(&found);
@@ -160,9 +164,9 @@ fn reach_regions(one: &Found<'_>, manifest: &PartitionManifest, secure: &mut Arr
 fn reserved() -> [Reserved; 3] {
     let range = |r: core::ops::Range<u64>| AddressRange::new(r.start, r.end - r.start).unwrap_or_default();
     [
-        Reserved { name: "TF-A's memory", range: range(platform::TRUSTED_FIRMWARE) },
-        Reserved { name: "Bulkhead's memory", range: range(platform::OWN_RAM) },
-        Reserved { name: "the interrupt controller", range: range(platform::GICD_BASE as u64..platform::GICD_BASE as u64 + platform::GIC_SIZE) },
+        Reserved { name: "TF-A's memory", range: range(platform::TRUSTED_FIRMWARE), emulated: false },
+        Reserved { name: "Bulkhead's memory", range: range(platform::OWN_RAM), emulated: false },
+        Reserved { name: "the interrupt controller", range: range(platform::INTERRUPT_CONTROLLER), emulated: true },
     ]
 }
 
@@ -227,7 +231,13 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
             stage2::set_normal_world_state(range.base(), range.size() / PAGE, PageState::Shared).map_err(tables("memory-regions"))?;
         }
     }
+    let mut distributor = false;
     for region in &manifest.device_regions {
+        if platform::INTERRUPT_CONTROLLER.contains(&region.range.base()) {
+            // Nothing is mapped there: its accesses are emulated.
+            distributor = true;
+            continue;
+        }
         own(region.range, permissions(region.attributes), !region.attributes.non_secure(), MemoryType::Device)
             .map_err(tables("device-regions"))?;
     }
@@ -259,6 +269,7 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         interrupts: manifest.interrupts.iter().map(|i| i.id).collect(),
         priorities,
         routed,
+        distributor,
         entry: memory.base() + manifest.entrypoint_offset.unwrap_or(one.package.image.offset as u64),
         boot_argument,
         init_time_limit_ms: one.vm.init_time_limit_ms.unwrap_or(0),
@@ -273,6 +284,16 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         }
     }
     Ok(())
+}
+
+/// On a CPU that does not trap them.
+fn replace_interface_accesses(one: &Found<'_>) {
+    let start = one.vm.memory().base() + one.package.image.offset as u64;
+    let replaced = interface_calls::replace(start, one.package.image.size as u64);
+    if replaced != 0 {
+        say!("{}: {replaced} accesses to the interrupt interface became calls: this CPU does not trap them", one.vm.debug_name);
+        physical::clean(start, one.package.image.size as u64);
+    }
 }
 
 /// Smaller `boot-order` first, those without one last, equal ones in the order of their numbers.

@@ -21,6 +21,11 @@ use core::mem::offset_of;
 core::arch::global_asm!(include_str!("entry.s"));
 core::arch::global_asm!(include_str!("mem.s"));
 
+/// PSTATE at entry: EL1 with its own stack pointer, everything masked.
+pub const PSTATE_EL1H: u64 = 0x3c5;
+/// SCTLR_EL1 with the MMU off: its RES1 bits.
+pub const SCTLR_RESET: u64 = 0x30d0_0800;
+
 /// Registers that move together: saved and loaded in pairs, as the core stores and loads them.
 macro_rules! register_group {
     ($(#[$doc:meta])* $group:ident = $pairs:literal; $($first:literal $second:literal,)*) => {
@@ -173,6 +178,8 @@ pub struct VcpuContext {
     pub vttbr: u64,
     /// It runs at S-EL0.
     pub s_el0: bool,
+    /// It has an emulated distributor.
+    pub distributor: bool,
     /// EL1 and EL0 registers, when not on a core.
     pub common: Common,
     /// The same, if it runs at S-EL1.
@@ -202,6 +209,7 @@ impl VcpuContext {
         vsttbr: 0,
         vttbr: 0,
         s_el0: false,
+        distributor: false,
         common: Common::ZERO,
         el1: El1Only::ZERO,
         keys: Keys::ZERO,

@@ -3,7 +3,7 @@
 //! Nothing is moved before somebody needs the place: the normal world's EL1 registers leave when a partition runs, a
 //! partition's when another one or the normal world does.
 
-use crate::context::{self, Common, CommonRegister, El1Only, Keys, RawExit, VcpuContext, context};
+use crate::context::{self, PSTATE_EL1H, SCTLR_RESET, Common, CommonRegister, El1Only, Keys, RawExit, VcpuContext, context};
 use crate::physical;
 use crate::system::{self, SPMC};
 use crate::sysreg::{self, isb};
@@ -57,13 +57,10 @@ const TRAP_DEBUG: u64 = 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 
 const PHYSICAL_COUNTER: u64 = 1;
 /// EL1TVT of CNTHCTL_EL2 (FEAT_ECV): the virtual timer traps too.
 const TRAP_VIRTUAL_TIMER: u64 = 1 << 13;
-/// PSTATE at entry: EL1 with its own stack pointer, everything masked; EL0.
-const PSTATE_EL1H: u64 = 0x3c5;
+/// PSTATE at entry of a partition at S-EL0.
 /// General-purpose register that a vCPU's index is in when it starts.
 const ENTRY_INDEX: usize = 4;
 const PSTATE_EL0: u64 = 0x3c0;
-/// SCTLR_EL1 with the MMU off: its RES1 bits.
-const SCTLR_RESET: u64 = 0x30d0_0800;
 /// SCTLR_EL1 of S-EL0 partitions: MMU, caches, stack alignment checks; EL0 may use WFI, WFE, DC ZVA, CTR_EL0 and cache maintenance.
 const SCTLR_S_EL0: u64 = SCTLR_RESET | 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 18 | 1 << 26;
 /// CPACR_EL1 that lets EL0 use FP/SIMD.
@@ -340,6 +337,7 @@ impl Machine for Cpu {
         context.pstate = if s_el0 { PSTATE_EL0 } else { PSTATE_EL1H };
         context.hcr = hcr::PARTITION;
         context.s_el0 = s_el0;
+        context.distributor = SPMC.partition(vcpu.partition).is_some_and(|(_, config)| config.distributor);
         let roots = stage2::roots(vcpu.partition);
         if let Some(roots) = roots {
             context.vsttbr = roots.secure.0;

@@ -278,3 +278,10 @@ __forward_vectors:
     hvc     #0xb17
     b       .
 .endr
+
+// Run at secure EL1 once, to see whether the first instruction traps (interface_calls.rs): ICC_PMR_EL1.
+.global __interface_access
+__interface_access:
+    mrs     x0, S3_0_C4_C6_0
+    hvc     #0
+    b       .

@@ -1,8 +1,9 @@
 //! What a synchronous exception from a partition means (ESR_EL2, Arm ARM D24.2.40).
 
 use crate::context::VcpuContext;
-use crate::sysreg;
+use crate::{gic, sysreg, traps};
 use bulkhead_core::Exit;
+use bulkhead_core::machine::{Access, Register};
 use bulkhead_core::fault::{Fault, FaultKind, Syndrome};
 
 /// Immediate of the HVC in the EL1 vectors of S-EL0 partitions (`entry.s`).
@@ -37,7 +38,7 @@ pub fn decode(context: &mut VcpuContext) -> Decoded {
     match syndrome.class() {
         CLASS_FP => Decoded::NeedsSimd,
         CLASS_POINTER_AUTHENTICATION => Decoded::NeedsKeys,
-        CLASS_SYSTEM_REGISTER if crate::traps::is_key(context.esr) => Decoded::NeedsKeys,
+        CLASS_SYSTEM_REGISTER if traps::is_key(context.esr) => Decoded::NeedsKeys,
         CLASS_SVC if s_el0 && immediate == 0 => {
             // A trap: ELR_EL2 is the SVC itself.
             context.pc += 4;
@@ -49,13 +50,18 @@ pub fn decode(context: &mut VcpuContext) -> Decoded {
             context.pc += 4;
             Decoded::Exit(Exit::Call)
         }
-        CLASS_SYSTEM_REGISTER if let Some(access) = crate::traps::emulated_by_core(context) => {
+        CLASS_HVC if !s_el0 && let Some(access) = traps::interface_call(context, immediate) => Decoded::Exit(Exit::Register(access)),
+        CLASS_SYSTEM_REGISTER if let Some(access) = traps::emulated_by_core(context) => {
             context.pc += 4;
             Decoded::Exit(Exit::Register(access))
         }
-        CLASS_SYSTEM_REGISTER if crate::traps::emulate(context) => {
+        CLASS_SYSTEM_REGISTER if traps::emulate(context) => {
             context.pc += 4;
             Decoded::Emulated
+        }
+        CLASS_DATA_ABORT if context.distributor && let Some(access) = distributor_access(context) => {
+            context.pc += 4;
+            Decoded::Exit(Exit::Register(access))
         }
         _ => {
             let address = syndrome.is_abort().then(|| fault_address(context, syndrome));
@@ -78,6 +84,17 @@ fn forwarded(context: &mut VcpuContext) -> Decoded {
 
 fn fault(pc: u64, esr: u64, address: Option<u64>) -> Decoded {
     Decoded::Exit(Exit::Fault(Fault { kind: FaultKind::Exception, pc, esr, address }))
+}
+
+/// An access to the GIC's distributor or redistributors, where a partition has nothing mapped.
+fn distributor_access(context: &VcpuContext) -> Option<Access> {
+    let syndrome = Syndrome(context.esr);
+    // In whichever address space it is: QEMU says the non-secure one of secure addresses, too.
+    let (page, _) = unmapped_page(context)?;
+    let register = gic::register_at((page | context.far & 0xfff) as usize, 1 << (syndrome.0 >> 22 & 3))?;
+    // The syndrome has the instruction's registers for single accesses only, not for pairs; nor when it was a table walk.
+    let valid = syndrome.0 & 1 << 24 != 0 && syndrome.0 & 1 << 7 == 0;
+    valid.then(|| traps::access(context, Register::Distributor(register), syndrome.0 & 1 << 6 == 0, (syndrome.0 >> 16 & 0x1f) as usize))
 }
 
 /// The page of a stage 2 translation fault, and whether it is in the secure address space.

@@ -7,6 +7,8 @@
 use crate::physical::{read32, write32, write64};
 use crate::platform::{GICD_BASE, GICR_BASE, GICR_STRIDE, SECURE_EL2_TIMER};
 use crate::sysreg::{self, isb};
+use bulkhead_core::MAX_CORES;
+use bulkhead_core::distributor::Place;
 use spin::Mutex;
 
 /// Distributor and redistributor registers (GIC spec, chapter 12).
@@ -46,6 +48,8 @@ const MASK_NORMAL_WORLD: u64 = 0x80;
 const SPECIAL: u32 = 1020;
 /// Last of GICR_TYPER: there is no further core.
 const LAST: u32 = 1 << 4;
+/// Bytes of the distributor's registers.
+const DISTRIBUTOR: usize = 0x1_0000;
 /// SGI by which Bulkhead's cores interrupt each other.
 pub const CROSS_CORE: u32 = 9;
 /// Affinity fields of MPIDR_EL1, where GICD_IROUTER has them too.
@@ -70,7 +74,7 @@ pub fn start_core(core: usize) {
     sysreg::icc_sre_el2::write(0x7);
     isb();
     take_interface_back();
-    sysreg::ich_hcr_el2::write(TRAP_INTERFACE);
+    trap_interface();
     isb();
     // The schedule receiver interrupt is the normal world's: group 1 non-secure.
     let _guard = CONFIGURATION.lock();
@@ -81,6 +85,11 @@ pub fn start_core(core: usize) {
     write32(frame(core, SECURE_EL2_TIMER) + register::ENABLE_SET, 1 << SECURE_EL2_TIMER);
     make_secure(core, CROSS_CORE);
     write32(frame(core, CROSS_CORE) + register::ENABLE_SET, 1 << CROSS_CORE);
+}
+
+/// EL1's accesses to the interface trap.
+pub fn trap_interface() {
+    sysreg::ich_hcr_el2::write(TRAP_INTERFACE);
 }
 
 /// Base of the registers that hold an interrupt's bits.
@@ -106,6 +115,16 @@ fn make_secure(core: usize, interrupt: u32) {
     let at = base + register::PRIORITY + (interrupt as usize & !3);
     let shift = interrupt % 4 * 8;
     write32(at, read32(at) & !(0xff << shift) | PRIORITY << shift);
+}
+
+/// The register of the distributor or of a redistributor at an address.
+pub fn register_at(address: usize, bytes: u8) -> Option<Place> {
+    if let Some(offset) = address.checked_sub(GICR_BASE) {
+        let core = offset / GICR_STRIDE;
+        return (core < MAX_CORES).then(|| Place { redistributor: Some(core as u8), offset: (offset % GICR_STRIDE) as u32, bytes });
+    }
+    let offset = address.checked_sub(GICD_BASE).filter(|offset| *offset < DISTRIBUTOR)?;
+    Some(Place { redistributor: None, offset: offset as u32, bytes })
 }
 
 /// Makes an interrupt secure group 1, level or edge triggered, as its owner's manifest says; disabled. A shared one goes to

@@ -32,6 +32,8 @@ symbols! {
     tables_start = __tables_start;
     /// End of the pool.
     tables_end = __tables_end;
+    /// A read of the GIC's interface, then a call: a trial at EL1.
+    interface_access = __interface_access;
     /// Where cores enter that PSCI turns on.
     secondary_entry = _secondary_start;
 }

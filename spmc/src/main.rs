@@ -27,6 +27,8 @@ mod gic;
 #[cfg(target_os = "none")]
 mod image;
 #[cfg(target_os = "none")]
+mod interface_calls;
+#[cfg(target_os = "none")]
 mod life;
 #[cfg(target_os = "none")]
 mod mmu;

@@ -100,7 +100,7 @@ pub fn start(manifest: u64) -> Result<(), bulkhead_core::tables::OutOfTables> {
     map(image::tables_start(), guard, Use::Write)?;
     map(guard + GUARD, image::tables_end(), Use::Write)?;
     map(platform::UART_BASE as u64, platform::UART_BASE as u64 + 0x1000, Use::Device)?;
-    map(platform::GICD_BASE as u64, platform::GICD_BASE as u64 + platform::GIC_SIZE, Use::Device)?;
+    map(platform::INTERRUPT_CONTROLLER.start, platform::INTERRUPT_CONTROLLER.end, Use::Device)?;
     map(manifest, manifest + crate::boot::MAX_MANIFEST, Use::Read)?;
     enable_with(own.root);
     *table_pool::POOL.lock() = pool;

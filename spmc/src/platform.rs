@@ -8,8 +8,8 @@ pub const GICD_BASE: usize = 0x0800_0000;
 pub const GICR_BASE: usize = 0x080A_0000;
 /// Bytes of a core's redistributor frames.
 pub const GICR_STRIDE: usize = 0x2_0000;
-/// Bytes of the region that [`GICD_BASE`] starts and that holds both.
-pub const GIC_SIZE: u64 = 0x0100_0000;
+/// The region that holds both.
+pub const INTERRUPT_CONTROLLER: core::ops::Range<u64> = 0x0800_0000..0x0900_0000;
 /// Secure EL2 physical timer's private interrupt (FEAT_SEL2 PPI).
 pub const SECURE_EL2_TIMER: u32 = 20;
 /// What TF-A occupies of the secure RAM; no partition may claim it.

@@ -5,7 +5,7 @@
 
 use crate::context::VcpuContext;
 use crate::features;
-use bulkhead_core::interface::Interface;
+use bulkhead_core::interface::{self, Interface};
 use bulkhead_core::machine::{Access as Emulated, Register};
 use bulkhead_core::timer::{TimerRegister, Which};
 
@@ -30,8 +30,8 @@ impl Access {
 
 /// The register of a trapped access that the core logic emulates.
 pub fn emulated_by_core(context: &VcpuContext) -> Option<Emulated> {
-    let access = Access(context.esr);
-    let register = match access.register() {
+    let trapped = Access(context.esr);
+    let register = match trapped.register() {
         // CNTP_TVAL_EL0, CNTP_CTL_EL0, CNTP_CVAL_EL0; CNTV_*.
         (3, 3, 14, timer @ 2..=3, register @ 0..=2) => {
             let which = if timer == 2 { Which::Physical } else { Which::Virtual };
@@ -40,8 +40,18 @@ pub fn emulated_by_core(context: &VcpuContext) -> Option<Emulated> {
         (3, 0, crn, crm, op2) => Register::Interface(Interface::decode(crn, crm, op2)?),
         _ => return None,
     };
-    let target = access.general_register();
-    Some(Emulated { register, write: (!access.is_read()).then(|| general(context, target)), target: target as u8 })
+    Some(access(context, register, trapped.is_read(), trapped.general_register()))
+}
+
+/// An access that was made a call ([`crate::interface_calls`]).
+pub fn interface_call(context: &VcpuContext, immediate: u64) -> Option<Emulated> {
+    let (register, read, target) = interface::access_of_call(immediate as u32)?;
+    Some(access(context, Register::Interface(register), read, usize::from(target)))
+}
+
+/// An access of the core logic's, with what is written.
+pub fn access(context: &VcpuContext, register: Register, read: bool, target: usize) -> Emulated {
+    Emulated { register, write: (!read).then(|| general(context, target)), target: target as u8 }
 }
 
 /// Whether a trapped access is one to a pointer authentication key.

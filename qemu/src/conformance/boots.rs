@@ -125,6 +125,13 @@ pub const BOOTS: &[Boot] = &[
         ..PLAIN
     },
     Boot { name: "all-cores", shows: "eight cores, each with a vCPU of its own", groups: &["all-cores"], cpus: 8, ..PLAIN },
+    Boot {
+        name: "interface",
+        shows: "a partition that drives a GICv3 by itself",
+        partitions: &[probe_el1("manifests/tests/interface.dts"), EL0, VICTIM_EL1, VICTIM_EL0],
+        groups: &["interface"],
+        ..PLAIN
+    },
     Boot { name: "one-core", shows: "a machine with one core", groups: &["one-core"], cpus: 1, ..PLAIN },
     Boot {
         name: "managed-exit",

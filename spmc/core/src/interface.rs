@@ -67,6 +67,47 @@ impl Interface {
     }
 }
 
+/// MSR of a register with op0 3 and op1 0, from CRn 0 to op2 0 and x0; MRS has a bit more.
+const WRITE: u32 = 0xd518_0000;
+const READ: u32 = 1 << 21;
+/// HVC with immediate 0.
+const CALL: u32 = 0xd400_0002;
+/// Immediates of calls that stand for accesses: the mark; read; register; general register.
+const MARK: u32 = 0xc000;
+const MARKED: u32 = 0xf000;
+const CALL_READ: u32 = 1 << 11;
+
+/// The HVC that stands for an access to the interface, on a CPU whose secure EL1 has the physical one within its reach;
+/// `None` for other instructions.
+#[must_use]
+pub const fn call_for(instruction: u32) -> Option<u32> {
+    if instruction & 0xffd8_0000 != WRITE || instruction >> 16 & 7 != 0 {
+        return None;
+    }
+    let (crn, crm, op2) = (instruction >> 12 & 0xf, instruction >> 8 & 0xf, instruction >> 5 & 7);
+    if Interface::decode(crn as u64, crm as u64, op2 as u64).is_none() {
+        return None;
+    }
+    // PMR is 0; the others start with 1.
+    let register = if crn == 4 { 0 } else { 1 + ((crm - 8) << 3 | op2) };
+    let read = if instruction & READ != 0 { CALL_READ } else { 0 };
+    Some(CALL | (MARK | read | register << 5 | instruction & 0x1f) << 5)
+}
+
+/// The access that an HVC with this immediate stands for: the register, whether it is read, and the general register.
+#[must_use]
+pub const fn access_of_call(immediate: u32) -> Option<(Interface, bool, u8)> {
+    if immediate & MARKED != MARK {
+        return None;
+    }
+    let register = match immediate >> 5 & 0x3f {
+        0 => Interface::PMR,
+        n @ 1..=40 => Interface(n as u8 - 1 + (8 << 3)),
+        _ => return None,
+    };
+    Some((register, immediate & CALL_READ != 0, (immediate & 0x1f) as u8))
+}
+
 /// Fields of [`VirtualInterrupts::interface`]: the priority mask is in bits 7..0.
 const PRIORITY_MASK: u32 = 0xff;
 /// EOImode: priority drop and deactivation are separate.
@@ -147,6 +188,7 @@ impl Spmc {
         let value = match access.register {
             Register::Timer(which, register) => self.timer_access(machine, vcpu, which, register, access.write),
             Register::Interface(register) => self.interface_access(machine, vcpu, register, access.write),
+            Register::Distributor(place) => self.distributor_access(machine, vcpu, place, access.write),
         };
         if access.write.is_none() {
             machine.set_general(vcpu, access.target, value);
@@ -208,7 +250,7 @@ impl Spmc {
             (Interface::IGRPEN0, _) => field(interrupts, GROUP_0, (word & 1) * GROUP_0),
             (Interface::IGRPEN1, None) => u64::from(control & GROUP_1 != 0),
             (Interface::IGRPEN1, _) => {
-                if word & 1 != 0 && !partition.has_distributor() {
+                if word & 1 != 0 && !config.distributor {
                     self.enable_all(machine, vcpu);
                 }
                 field(interrupts, GROUP_1, (word & 1) * GROUP_1)
@@ -248,4 +290,34 @@ impl Spmc {
 fn field(interrupts: &VirtualInterrupts, mask: u32, value: u32) -> u64 {
     interrupts.field(mask, value);
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_access_of_the_interface_has_its_call() {
+        // By GNU as: mrs x3, ICC_IAR1_EL1; msr ICC_EOIR1_EL1, x30; msr ICC_PMR_EL1, x0; mrs xzr, ICC_IGRPEN1_EL1.
+        let known = [
+            (0xd538_cc03, Interface::IAR1, true, 3),
+            (0xd518_cc3e, Interface::EOIR1, false, 30),
+            (0xd518_4600, Interface::PMR, false, 0),
+            (0xd538_ccff, Interface::IGRPEN1, true, 31),
+        ];
+        for (instruction, register, read, general) in known {
+            let call = call_for(instruction).expect("an access");
+            assert_eq!(call & 0xffe0_001f, CALL);
+            assert_eq!(access_of_call(call >> 5 & 0xffff), Some((register, read, general)));
+        }
+    }
+
+    #[test]
+    fn other_instructions_stay() {
+        // vbar_el1, isr_el1, tpidr_el1; spsr_el2, of another op1; msr daifset; nop; hvc #0; sctlr_el1.
+        for other in [0xd518_c000, 0xd538_c100, 0xd518_d080, 0xd51c_4600, 0xd503_42df, 0xd503_201f, CALL, 0xd518_1000, 0] {
+            assert_eq!(call_for(other), None, "{other:#x}");
+        }
+        assert_eq!([0, 0xb17, 0xbfff, 0xc5ff, 0xcfff].map(access_of_call), [None; 5]);
+    }
 }

@@ -17,6 +17,7 @@ mod calls;
 mod chain;
 mod console;
 mod discovery;
+pub mod distributor;
 mod fast;
 #[cfg(test)]
 #[allow(dead_code, reason = "each build of the tests uses its part")]

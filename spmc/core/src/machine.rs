@@ -1,6 +1,7 @@
 //! What the core needs of the hardware.
 
 use crate::fault::Fault;
+use crate::distributor::Place;
 use crate::interface::Interface;
 use crate::timer::{TimerRegister, Which};
 use crate::vcpu::VcpuId;
@@ -49,6 +50,8 @@ pub enum Register {
     Timer(Which, TimerRegister),
     /// One of the GICv3's interface.
     Interface(Interface),
+    /// One of its distributor or redistributors.
+    Distributor(Place),
 }
 
 /// Access to guest memory failed: not mapped, or the bus refused.

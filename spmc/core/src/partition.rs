@@ -93,6 +93,8 @@ pub struct PartitionConfig {
     pub priorities: [u8; MAX_INTERRUPTS],
     /// Those whose core the manifest fixes (`interrupts-target`), a bit for each; the others go to the core that enables them.
     pub routed: u32,
+    /// It has a GICv3's distributor, which is emulated.
+    pub distributor: bool,
     /// Where its first vCPU starts.
     pub entry: u64,
     /// x0 at its first entry (the register that `gp-register-num` names is always x0 here).
@@ -181,8 +183,6 @@ pub struct Partition {
     pub interrupts: [VirtualInterrupts; MAX_CORES],
     /// Priorities of its interrupts.
     pub(crate) priorities: Priorities,
-    /// It uses the distributor.
-    pub(crate) distributor: AtomicBool,
     /// Cores on which its vCPU is to run for an interrupt, a bit for each.
     pub(crate) wanted_on: AtomicU8,
     /// Slots of interrupts whose core was chosen, by the manifest or since.
@@ -205,7 +205,6 @@ impl Partition {
             vcpus: [const { Vcpu::new() }; MAX_CORES],
             interrupts: [const { VirtualInterrupts::new() }; MAX_CORES],
             priorities: Priorities::new(),
-            distributor: AtomicBool::new(false),
             wanted_on: AtomicU8::new(0),
             routed: AtomicU64::new(0),
             secondary_entry: AtomicU64::new(0),
@@ -227,11 +226,6 @@ impl Partition {
     /// The configuration; `None` for an empty place.
     pub fn config(&self) -> Option<&PartitionConfig> {
         self.config.get()
-    }
-
-    /// Whether it has used a GICv3's distributor.
-    pub(crate) fn has_distributor(&self) -> bool {
-        self.distributor.load(Ordering::Relaxed)
     }
 
     /// Whether it was ended after a fault.

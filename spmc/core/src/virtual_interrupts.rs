@@ -201,9 +201,26 @@ impl VirtualInterrupts {
         set(&self.enabled, slot, enable);
     }
 
+    pub(crate) fn is_in(&self, set: Set, slot: u32) -> bool {
+        let bits = match set {
+            Set::Enabled => &self.enabled,
+            Set::Pending => &self.pending,
+            Set::Active => return self.active.load(Ordering::Relaxed) & 1 << slot != 0,
+        };
+        bits.load(Ordering::Relaxed) & 1 << slot != 0
+    }
+
     pub(crate) fn is_enabled(&self, slot: u32) -> bool {
         self.enabled.load(Ordering::Relaxed) & 1 << slot != 0
     }
+}
+
+/// What the distributor's registers tell of an interrupt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    Enabled,
+    Pending,
+    Active,
 }
 
 /// The priorities of a partition's interrupts, by slot: the lowest number is the highest.

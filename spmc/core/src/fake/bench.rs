@@ -67,6 +67,7 @@ pub fn s_el1(id: u16) -> PartitionConfig {
         interrupts: ArrayVec::new(),
         priorities: [0; 32],
         routed: 0,
+        distributor: false,
         entry: 0x1000,
         boot_argument: 0x2000,
         init_time_limit_ms: 100,

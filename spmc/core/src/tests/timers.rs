@@ -1,12 +1,14 @@
 //! The timers of partitions, and the GICv3's interface that they may drive.
 
 use crate::PartitionConfig;
+use crate::distributor::Place;
 use crate::fake::*;
 use crate::interface::Interface;
 use crate::machine::{Access, Exit, Register};
 use crate::timer::{TimerRegister, Which};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{Regs, Version, function};
+use std::vec::Vec;
 
 const INTERRUPT: u64 = function::INTERRUPT as u64;
 const ENABLE: u64 = 0xff03;
@@ -387,4 +389,76 @@ fn a_timer_reaches_a_driver_of_the_interface() {
     });
     bench.boot();
     at(&mut bench, 1010);
+}
+
+/// The same with a distributor.
+fn whole() -> PartitionConfig {
+    PartitionConfig { distributor: true, vcpus: 2, ..owner() }
+}
+
+impl Guest {
+    fn place(redistributor: Option<u8>, offset: u32) -> Register {
+        Register::Distributor(Place { redistributor, offset, bytes: 4 })
+    }
+
+    fn see(&mut self, redistributor: Option<u8>, offset: u32) -> u64 {
+        self.read(Self::place(redistributor, offset))
+    }
+
+    fn put(&mut self, redistributor: Option<u8>, offset: u32, value: u64) {
+        self.write(Self::place(redistributor, offset), value);
+    }
+}
+
+#[test]
+fn a_partition_drives_the_whole_controller() {
+    let mut bench = bench(whole(), |guest| {
+        // As a driver starts: what is there, then its interrupts.
+        assert_eq!(guest.see(None, 0xffe8) >> 4, 3, "revision");
+        assert_eq!(guest.see(None, 0), 0x37);
+        assert_eq!([guest.see(Some(0), 8), guest.see(Some(1), 8), guest.see(Some(1), 0xc)], [0, 0x110, 1]);
+        assert_eq!(guest.read(Register::Distributor(Place { redistributor: Some(1), offset: 8, bytes: 8 })), 1 << 32 | 0x110);
+        guest.put(Some(0), 0x14, 0);
+        assert_eq!(guest.see(Some(0), 0x14), 0, "awake");
+        guest.start_interface();
+        assert!(!guest.bench.world().saw(&Event::Enabled(UART as u32, true)));
+        // All of its word are written, its own change.
+        guest.put(None, 0x104, 0xffff_ffff);
+        assert_eq!(guest.see(None, 0x104), 0b11 << 8);
+        assert_eq!(guest.see(None, 0x184), 0b11 << 8);
+        guest.put(None, 0x184, 1 << 9);
+        assert_eq!(guest.see(None, 0x104), 1 << 8);
+        assert!(guest.bench.world().saw(&Event::Enabled(41, false)));
+        assert_eq!(guest.see(None, 0x108), 0);
+        // Priorities, by word and by byte.
+        assert_eq!(guest.see(None, 0x428), 0x2040);
+        guest.write(Register::Distributor(Place { redistributor: None, offset: 0x428, bytes: 1 }), 0x1_70);
+        assert_eq!(guest.see(None, 0x428), 0x2070);
+        // The private ones: SGIs, the timers.
+        guest.put(Some(0), 0x1_0100, 1 << 27 | 1 << 30 | 0xffff);
+        assert_eq!(guest.see(Some(0), 0x1_0100), 1 << 27 | 1 << 30 | 0xffff);
+        assert_eq!([guest.see(None, 0x100), guest.see(Some(1), 0x1_0100) & 1 << 27, guest.see(Some(2), 0x1_0100)], [0, 0, 0]);
+        // Routing.
+        guest.put(None, 0x6000 + 8 * 40, 1);
+        guest.put(None, 0x6000 + 8 * 40, 2);
+        guest.put(None, 0x6000 + 8 * 99, 1);
+        let routed: Vec<Event> = guest.bench.world().events.iter().filter(|e| matches!(e, Event::Routed(_, 1 | 2))).cloned().collect();
+        assert_eq!(routed, [Event::Routed(UART as u32, 1)]);
+        // By software, and the active state.
+        let request = guest.wait();
+        guest.put(None, 0x204, 1 << 8);
+        assert_eq!(guest.see(None, 0x204), 1 << 8);
+        assert!(guest.irq());
+        assert_eq!(guest.get(Interface::IAR1), UART);
+        assert_eq!([guest.see(None, 0x204), guest.see(None, 0x304)], [0, 1 << 8]);
+        guest.put(None, 0x384, 1 << 8);
+        assert_eq!(guest.see(None, 0x304), 0);
+        guest.put(None, 0x204, 1 << 8);
+        guest.put(None, 0x284, 1 << 8);
+        assert!(!guest.irq());
+        guest.respond(&request, &[]);
+    });
+    bench.boot();
+    bench.request(0x8001, &[]);
+    assert_eq!(bench.spmc.partition(0).expect("there").0.has_failed(), false);
 }

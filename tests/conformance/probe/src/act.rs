@@ -113,6 +113,7 @@ pub fn act(request: &Request) -> Regs {
         Command::Panic => panic!("asked to"),
         Command::AnswerNonsense => answer(request, &answer_nonsense(request)),
         Command::Fail => Regs::new(&[u64::from(function::ERROR), 0, p[1] & 0xffff_ffff]),
+        Command::Drive => answer(request, &if level() == Level::SEl1 { crate::drive::drive(p) } else { [0; 4] }),
         Command::ListenUart => answer(request, &[u64::from(level() == Level::SEl1 && interrupt::listen())]),
         Command::TouchUart => {
             interrupt::touch();

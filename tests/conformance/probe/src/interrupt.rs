@@ -1,6 +1,7 @@
 //! Interrupts of a partition at S-EL1: the secure UART's, as that of a device of its own, and requests for a managed exit.
 #![expect(unsafe_code, reason = "device registers, and the interrupt mask")]
 
+use crate::drive;
 use crate::place::{MAX_VCPUS, vcpu};
 use bulkhead_sdk::interrupts;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -81,15 +82,15 @@ pub fn taken() -> u64 {
 
 /// IRQ or FIQ at EL1.
 pub fn interrupted() {
-    while let Some(interrupt) = interrupts::take() {
+    while let Some(interrupt) = drive::take() {
         match interrupt {
             INTERRUPT => {
                 write(CLEAR, TRANSMIT);
                 TAKEN[vcpu()].fetch_add(1, Ordering::Relaxed);
-                interrupts::deactivate(interrupt);
             }
             MANAGED_EXIT | NOTIFICATION_PENDING => EXIT_REQUESTED[vcpu()].store(true, Ordering::Relaxed),
-            _ => {}
+            _ => drive::silence_timer(interrupt),
         }
+        drive::end(interrupt);
     }
 }

@@ -4,6 +4,7 @@
 #![no_std]
 
 mod act;
+mod drive;
 mod interrupt;
 mod permissions;
 mod place;

@@ -92,10 +92,39 @@ commands! {
     Loaded = 0x11e,
     /// Makes the call whose x0 to x17 were loaded, answers as Call.
     CallLoaded = 0x11f,
+    /// (operation, arguments): what an interrupt driver does ([`Drive`]; S-EL1 only).
+    Drive = 0x121,
     /// (first): answers the results of the last command from the first on; of a call there are 18.
     Take = 0x120,
     /// Answers what FFA_VERSION said before any other call, to each of [`crate::trials::ASKED`].
     Versions = 0x121,
+}
+
+/// Operations of [`Command::Drive`].
+pub enum Drive {}
+
+impl Drive {
+    /// (bits): from now on this vCPU drives the GICv3's interface, with EOImode and CBPR as in the bits: answers ICC_SRE_EL1.
+    pub const BY_INTERFACE: u64 = 0;
+    /// (0 virtual or 1 physical, milliseconds, milliseconds to compute afterwards or until an interrupt was taken): sets a timer.
+    pub const TIMER: u64 = 1;
+    /// Answers how many interrupts this vCPU took, the last one, when, and now, by the virtual counter.
+    pub const TAKEN: u64 = 2;
+    /// (value): writes ICC_SGI1R_EL1.
+    pub const SEND: u64 = 3;
+    /// (register): reads ICC_PMR_EL1 (0), _RPR (1), _HPPIR1 (2), _BPR1 (3), _CTLR (4), _IGRPEN1 (5).
+    pub const READ: u64 = 4;
+    /// (value): writes ICC_PMR_EL1.
+    pub const MASK: u64 = 5;
+    /// (endpoint, milliseconds): has it compute for so long; answers how often the request was interrupted for this
+    /// partition, the function of the answer, and whether an interrupt was taken before it came.
+    pub const FORWARD: u64 = 6;
+    /// (address, 1 to write, value): a word of the GIC: answers 1 and the word, or 0.
+    pub const WORD: u64 = 7;
+    /// (milliseconds): computes for so long, or until an interrupt was taken.
+    pub const COMPUTE: u64 = 8;
+    /// (0 or 1): lets IRQs in, or not.
+    pub const ADMIT: u64 = 9;
 }
 
 /// A test partition.

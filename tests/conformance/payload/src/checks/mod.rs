@@ -7,6 +7,7 @@ mod failure;
 mod harness;
 pub mod indirect;
 mod init;
+mod interface;
 mod interrupts;
 mod log;
 mod isolation;
@@ -38,6 +39,7 @@ pub const TABLE: &[&[Check]] = &[
     notifications::CHECKS,
     indirect::CHECKS,
     interrupts::CHECKS,
+    interface::CHECKS,
     state::CHECKS,
     partition_calls::CHECKS,
     stress::CHECKS,
