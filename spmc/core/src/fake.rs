@@ -166,6 +166,11 @@ impl Fake {
         self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// The same machine, as core `core` sees it.
+    pub fn on(&self, core: usize) -> Self {
+        Self { world: self.world.clone(), core, latest: None }
+    }
+
     /// Puts the registers at hand where other cores see them.
     fn write_back(&mut self) {
         if let Some((vcpu, regs)) = self.latest.take() {
@@ -186,6 +191,18 @@ impl World {
             self.memory.insert((secure, page), std::vec![0; PAGE as usize]);
             let holding = Holding { state: PageState::Owned, permissions, secure, memory_type: MemoryType::Normal };
             self.hold((key(owner), page), Some(holding));
+        }
+    }
+
+    /// Checks that nobody gets a page while another one's exclusive access is not gone on all cores, nor alone what another has.
+    fn assert_free(&self, place: (u8, u64), holding: Option<Holding>) {
+        if let Some(holding) = holding.filter(|holding| holding.state != PageState::Lent) {
+            let owned = |state| state == PageState::Owned;
+            for other in (0..MAX_PARTITIONS as u8).chain([u8::MAX]).map(|holder| (holder, place.1)).filter(|other| *other != place && self.reachable.contains(other)) {
+                let theirs = self.holdings.get(&other).map(|theirs| theirs.state);
+                let alone = owned(holding.state) || theirs.is_none_or(owned);
+                assert!(!alone, "{place:x?} gets {holding:?} while {other:x?} has access: {theirs:?}");
+            }
         }
     }
 
@@ -297,6 +314,7 @@ impl PageTables for Fake {
             if holding.is_some() && world.tables_spent && !world.holdings.contains_key(&place) {
                 return Err(OutOfMemory);
             }
+            world.assert_free(place, holding);
             world.hold(place, holding);
         }
         if fails { Err(OutOfMemory) } else { Ok(()) }

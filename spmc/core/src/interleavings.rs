@@ -9,4 +9,6 @@ mod orderings;
 #[cfg(feature = "shuttle")]
 mod explore;
 #[cfg(feature = "shuttle")]
+mod memory;
+#[cfg(feature = "shuttle")]
 mod requests;

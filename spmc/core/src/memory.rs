@@ -9,8 +9,8 @@ mod pool;
 mod retrieve;
 mod send;
 mod transaction;
-#[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
-mod tests;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use crate::machine::{AccessFault, Address, Machine, Permissions};
 use bulkhead_ffa::{EndpointId, Status, Version};

@@ -159,7 +159,7 @@ impl Bench {
 
     /// The same SPMC, as core `core` sees it.
     pub fn on(&self, core: usize) -> Self {
-        Self { spmc: self.spmc.clone(), machine: Fake { world: self.machine.world.clone(), core, latest: None }, general: self.general, ends: self.ends.clone() }
+        Self { spmc: self.spmc.clone(), machine: self.machine.on(core), general: self.general, ends: self.ends.clone() }
     }
 
     /// What cores share.

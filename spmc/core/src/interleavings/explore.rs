@@ -38,13 +38,11 @@ pub fn explore(test: impl Fn() + Send + Sync + 'static) {
 
 /// Runs `cores[n]` on core n, all at the same time; their results in order.
 pub fn together<T: Send + 'static>(bench: &Bench, cores: Vec<std::boxed::Box<dyn FnOnce(Bench) -> T + Send>>) -> Vec<T> {
-    let threads: Vec<_> = cores
-        .into_iter()
-        .enumerate()
-        .map(|(n, core)| {
-            let bench = bench.on(n);
-            shuttle::thread::spawn(move || core(bench))
-        })
-        .collect();
+    at_once(cores.into_iter().enumerate().map(|(n, core)| (bench.on(n), core)).collect())
+}
+
+/// Runs each of these with what belongs to it, all at the same time; their results in order.
+pub fn at_once<B: Send + 'static, T: Send + 'static>(cores: Vec<(B, std::boxed::Box<dyn FnOnce(B) -> T + Send>)>) -> Vec<T> {
+    let threads: Vec<_> = cores.into_iter().map(|(bench, core)| shuttle::thread::spawn(move || core(bench))).collect();
     threads.into_iter().map(|thread| thread.join().expect("no core finds fault")).collect()
 }

@@ -67,6 +67,11 @@ impl Bench {
         bench
     }
 
+    /// The same, with calls on core `core`.
+    pub fn on(&self, core: usize) -> Self {
+        Self { spmc: self.spmc.clone(), machine: self.machine.on(core) }
+    }
+
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.machine.world()
     }
