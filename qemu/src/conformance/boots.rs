@@ -103,7 +103,7 @@ const PLAIN: Boot = Boot {
 
 /// Groups that are checked at every version.
 const VERSION_GROUPS: &[&str] = &[
-    "discovery", "buffers", "versions", "rules", "console", "messages", "preemption", "memory", "notifications", "indirect", "interrupts",
+    "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "preemption", "memory", "notifications", "indirect", "interrupts",
     "partition-calls", "failure",
 ];
 
@@ -113,8 +113,8 @@ pub const BOOTS: &[Boot] = &[
         name: "calls",
         shows: "every call, from the normal world and from two partitions, on four cores",
         groups: &[
-            "discovery", "buffers", "versions", "rules", "console", "messages", "preemption", "memory", "notifications", "indirect", "interrupts", "state",
-            "partition-calls", "stress", "normal-world", "failure",
+            "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "preemption", "memory", "notifications", "indirect", "interrupts",
+            "state", "partition-calls", "stress", "normal-world", "failure",
         ],
         ..PLAIN
     },

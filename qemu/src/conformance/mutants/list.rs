@@ -161,7 +161,7 @@ mutants! {
 
     // Interrupts, the partitions' own calls, and failures.
     "interrupts": "an interrupt reaches nobody" in "core/src/interrupts.rs":
-        "vcpu != current && self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current))" => "false",
+        "self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current)) || self.unblock_for_interrupt(machine, vcpu, current)" => "false",
     "partition-calls": "no characters to print" in "core/src/console.rs":
         "count == 0" => "false",
     "partition-calls": "more characters than there are" in "core/src/console.rs":

@@ -2,6 +2,7 @@
 
 mod all_cores;
 mod buffers;
+mod codes;
 mod discovery;
 mod failure;
 mod harness;
@@ -49,6 +50,7 @@ pub const TABLE: &[&[Check]] = &[
     all_cores::CHECKS,
     managed_exit::CHECKS,
     versions::CHECKS,
+    codes::CHECKS,
     init::CHECKS,
     init::second::CHECKS,
     one_core::CHECKS,
