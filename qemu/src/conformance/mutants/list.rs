@@ -161,7 +161,25 @@ mutants! {
 
     // Interrupts, the partitions' own calls, and failures.
     "interrupts": "an interrupt reaches nobody" in "core/src/interrupts.rs":
-        "self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current)) || self.unblock_for_interrupt(machine, vcpu, current)" => "false",
+        "self.enter_for_interrupt(machine, vcpu, Caller::InterruptedNormalWorld)" => "false",
+    "interrupts": "an interrupt waits for the other partition" in "core/src/interrupts.rs":
+        "self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current))" => "false",
+    "interrupts": "a blocked partition waits for its answer first" in "core/src/interrupts.rs":
+        "self.unblock_for_interrupt(machine, vcpu, current)" => "false",
+    "interrupts": "a timer is never due" in "core/src/timer.rs":
+        "self.due().is_some_and(|due| due <= now)" => "false",
+    "interrupts": "a vCPU that does not exist is interrupted" in "core/src/paravirtual.rs":
+        "target < u32::from(config.vcpus)" => "true",
+    "interrupts": "an interrupt cannot be disabled" in "core/src/paravirtual.rs":
+        "self.enable_interrupt(machine, vcpu, slot, «value == 1»)" => "true",
+    "interface": "the priority mask masks nothing" in "core/src/interface.rs":
+        "priority < control & PRIORITY_MASK" => "true",
+    "interface": "a priority stays active" in "core/src/interface.rs":
+        "active & active.wrapping_sub(1)" => "active",
+    "interface": "every software interrupt is number 0" in "core/src/interface.rs":
+        "value >> 24 & 0xf" => "0",
+    "interface": "interrupts of others look enabled" in "core/src/distributor.rs":
+        "*bit < 32 && slot_of(config, interrupt) == Some(slot)" => "true",
     "partition-calls": "no characters to print" in "core/src/console.rs":
         "count == 0" => "false",
     "partition-calls": "more characters than there are" in "core/src/console.rs":

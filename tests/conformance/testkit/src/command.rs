@@ -93,7 +93,7 @@ commands! {
     /// Makes the call whose x0 to x17 were loaded, answers as Call.
     CallLoaded = 0x11f,
     /// (operation, arguments): what an interrupt driver does ([`Drive`]; S-EL1 only).
-    Drive = 0x121,
+    Drive = 0x131,
     /// (first): answers the results of the last command from the first on; of a call there are 18.
     Take = 0x120,
     /// Answers what FFA_VERSION said before any other call, to each of [`crate::trials::ASKED`].
