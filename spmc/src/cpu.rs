@@ -274,6 +274,33 @@ impl Cpu {
         self.simd = Holder::of(vcpu);
     }
 
+    /// What a vCPU stopped for, other than a call; `None` when it just goes on.
+    #[inline(never)]
+    fn judge(&mut self, vcpu: VcpuId, context: &mut VcpuContext, stop: RawExit) -> Option<Exit> {
+        match stop {
+            RawExit::Synchronous => match exit::decode(context) {
+                exit::Decoded::Exit(Exit::Fault(fault)) => {
+                    let unmapped = exit::unmapped_page(context);
+                    // If it is mapped, another core was just changing the tables: nothing is wrong with the access.
+                    let nothing = unmapped.is_some_and(|(page, secure)| stage2::is_mapped(vcpu.partition, page, secure));
+                    return (!nothing).then_some(Exit::Fault(fault));
+                }
+                exit::Decoded::Exit(exit) => return Some(exit),
+                exit::Decoded::Emulated => {}
+                exit::Decoded::NeedsSimd => self.take_simd(vcpu),
+                exit::Decoded::NeedsKeys => context.hcr |= hcr::KEYS,
+            },
+            RawExit::Irq => return Some(Exit::SecureInterrupt),
+            // EL3's own, which it handles at once (DEN0077A v1.2 section 9.2).
+            RawExit::Fiq if gic::has_group_0() => context::smc(&mut Regs::new(&[u64::from(function::EL3_INTR_HANDLE)])),
+            // With nothing to acknowledge, the core logic looks at the timers.
+            RawExit::Fiq if self.virtual_timer.fired(vcpu) => return Some(Exit::SecureInterrupt),
+            RawExit::Fiq => return Some(Exit::NormalWorldInterrupt),
+            RawExit::SError => return Some(Self::fault(vcpu, FaultKind::SystemError)),
+        }
+        None
+    }
+
     fn fault(vcpu: VcpuId, kind: FaultKind) -> Exit {
         let context = context(vcpu);
         let esr = if kind == FaultKind::Exception { context.esr } else { 0 };
@@ -294,28 +321,11 @@ impl Machine for Cpu {
             if self.virtual_timer.changed(vcpu) {
                 SPMC.set_alarm(self);
             }
-            match stop {
-                RawExit::Synchronous => match exit::decode(context) {
-                    exit::Decoded::Exit(Exit::Fault(fault)) => {
-                        let unmapped = exit::unmapped_page(context);
-                        if unmapped.is_some_and(|(page, secure)| stage2::is_mapped(vcpu.partition, page, secure)) {
-                            // Another core was just changing the tables: nothing is wrong with the access.
-                            continue;
-                        }
-                        return Exit::Fault(fault);
-                    }
-                    exit::Decoded::Exit(exit) => return exit,
-                    exit::Decoded::Emulated => {}
-                    exit::Decoded::NeedsSimd => self.take_simd(vcpu),
-                    exit::Decoded::NeedsKeys => context.hcr |= hcr::KEYS,
-                },
-                RawExit::Irq => return Exit::SecureInterrupt,
-                // EL3's own, which it handles at once (DEN0077A v1.2 section 9.2).
-                RawExit::Fiq if gic::has_group_0() => context::smc(&mut Regs::new(&[u64::from(function::EL3_INTR_HANDLE)])),
-                // With nothing to acknowledge, the core logic looks at the timers.
-                RawExit::Fiq if self.virtual_timer.fired(vcpu) => return Exit::SecureInterrupt,
-                RawExit::Fiq => return Exit::NormalWorldInterrupt,
-                RawExit::SError => return Self::fault(vcpu, FaultKind::SystemError),
+            if stop == RawExit::Synchronous && exit::is_call(context) {
+                return Exit::Call;
+            }
+            if let Some(exit) = self.judge(vcpu, context, stop) {
+                return exit;
             }
         }
     }

@@ -30,37 +30,44 @@ pub enum Decoded {
     NeedsKeys,
 }
 
-/// Reads the syndrome of a vCPU that stopped on this core; its EL1 registers are still loaded.
+/// Whether a vCPU stopped for a call of the ABI: SMC, HVC or, at S-EL0, SVC, with immediate zero. If so it will go on behind it.
+#[inline]
+pub fn is_call(context: &mut VcpuContext) -> bool {
+    const fn of(class: u64) -> u64 {
+        class << 26
+    }
+    let call = context.esr & (of(0x3f) | IMMEDIATE);
+    if !context.s_el0 && call == of(CLASS_HVC) {
+        return true;
+    }
+    if call != of(if context.s_el0 { CLASS_SVC } else { CLASS_SMC }) {
+        return false;
+    }
+    // Traps: ELR_EL2 is the instruction itself. It may be the last one of the address space.
+    context.pc = context.pc.wrapping_add(4);
+    true
+}
+
+/// Reads the syndrome of a vCPU that stopped on this core, not for a call; its EL1 registers are still loaded.
 pub fn decode(context: &mut VcpuContext) -> Decoded {
-    let s_el0 = context.s_el0;
     let syndrome = Syndrome(context.esr);
     let immediate = context.esr & IMMEDIATE;
     match syndrome.class() {
         CLASS_FP => Decoded::NeedsSimd,
         CLASS_POINTER_AUTHENTICATION => Decoded::NeedsKeys,
         CLASS_SYSTEM_REGISTER if traps::is_key(context.esr) => Decoded::NeedsKeys,
-        CLASS_SVC if s_el0 && immediate == 0 => {
-            // A trap: ELR_EL2 is the SVC itself.
-            context.pc += 4;
-            Decoded::Exit(Exit::Call)
-        }
-        CLASS_HVC if s_el0 && immediate == FORWARDED => forwarded(context),
-        CLASS_HVC if !s_el0 && immediate == 0 => Decoded::Exit(Exit::Call),
-        CLASS_SMC if !s_el0 && immediate == 0 => {
-            context.pc += 4;
-            Decoded::Exit(Exit::Call)
-        }
-        CLASS_HVC if !s_el0 && let Some(access) = traps::interface_call(context, immediate) => Decoded::Exit(Exit::Register(access)),
+        CLASS_HVC if context.s_el0 && immediate == FORWARDED => forwarded(context),
+        CLASS_HVC if !context.s_el0 && let Some(access) = traps::interface_call(context, immediate) => Decoded::Exit(Exit::Register(access)),
         CLASS_SYSTEM_REGISTER if let Some(access) = traps::emulated_by_core(context) => {
-            context.pc += 4;
+            context.pc = context.pc.wrapping_add(4);
             Decoded::Exit(Exit::Register(access))
         }
         CLASS_SYSTEM_REGISTER if traps::emulate(context) => {
-            context.pc += 4;
+            context.pc = context.pc.wrapping_add(4);
             Decoded::Emulated
         }
         CLASS_DATA_ABORT if context.distributor && let Some(access) = distributor_access(context) => {
-            context.pc += 4;
+            context.pc = context.pc.wrapping_add(4);
             Decoded::Exit(Exit::Register(access))
         }
         _ => {

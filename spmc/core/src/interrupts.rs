@@ -258,6 +258,7 @@ impl Spmc {
     /// Remembers that `vcpu`, which waits as of now, has left an interrupt unhandled: it came while the vCPU had
     /// interrupts masked, or while it ran on another core. Checked after the state is published, and an interrupt is posted
     /// before the state is looked at, so one of the two cores sees it. One chance for each conversation.
+    #[inline]
     pub(crate) fn note_left_interrupt<M: Machine>(&self, machine: &M, vcpu: VcpuId, model: Model) {
         if model != Model::SecureInterrupt && self.interrupts(vcpu).wants_core() {
             self.want_core(vcpu, machine.core());
@@ -291,7 +292,7 @@ impl Spmc {
         state.enter_on(machine.core());
         // As in `raise_lines`.
         fence(Ordering::SeqCst);
-        let quiet = self.interrupts(vcpu).are_quiet() && self.wanted_cores.load(Ordering::Relaxed) & 1 << machine.core() == 0;
+        let quiet = self.interrupts(vcpu).are_quiet() && self.wanted_cores.load(Ordering::Relaxed) & 1u8.wrapping_shl(machine.core() as u32) == 0;
         if quiet {
             machine.set_virtual_lines(vcpu, false, false);
         }
