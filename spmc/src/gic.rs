@@ -156,8 +156,7 @@ pub fn route(interrupt: u32, core: usize) -> bool {
     let last = |core| read32(GICR_BASE + core * GICR_STRIDE + register::REDISTRIBUTOR_TYPE) & LAST != 0;
     let possible = interrupt >= FIRST_SHARED && !(0..core).any(last);
     if possible {
-        let [aff0, aff1, aff2, aff3] = affinity_of(core);
-        write64(GICD_BASE + register::ROUTER + 8 * interrupt as usize, aff0 | aff1 << 8 | aff2 << 16 | aff3 << 32);
+        write64(GICD_BASE + register::ROUTER + 8 * interrupt as usize, affinity_of(core));
     }
     possible
 }
@@ -174,10 +173,10 @@ pub fn enable(core: usize, interrupt: u32, enable: bool) {
     write32(base + register::ENABLE_SET + word(interrupt), bit);
 }
 
-/// Affinity fields of a core, the lowest first, as its redistributor has them.
-fn affinity_of(core: usize) -> [u64; 4] {
-    let affinity = read32(GICR_BASE + core * GICR_STRIDE + register::REDISTRIBUTOR_AFFINITY);
-    [0, 8, 16, 24].map(|shift| u64::from(affinity >> shift & 0xff))
+/// Affinity fields of a core, at their places in MPIDR_EL1 and GICD_IROUTER: there is a gap below the fourth.
+fn affinity_of(core: usize) -> u64 {
+    let affinity = u64::from(read32(GICR_BASE + core * GICR_STRIDE + register::REDISTRIBUTOR_AFFINITY));
+    affinity & 0xff_ffff | affinity >> 24 << 32
 }
 
 /// Acknowledges and drops the priority of the highest pending secure interrupt.
@@ -240,9 +239,7 @@ pub fn set_priority_mask(mask: u64) {
 
 /// Raises the schedule receiver interrupt on this core, in the normal world.
 pub fn raise_schedule_receiver() {
-    let mpidr = sysreg::mpidr_el1::read();
-    let affinity = [0, 8, 16, 32].map(|shift| mpidr >> shift & 0xff);
-    sysreg::icc_asgi1r_el1::write(software_interrupt(bulkhead_core::SCHEDULE_RECEIVER, affinity));
+    sysreg::icc_asgi1r_el1::write(software_interrupt(bulkhead_core::SCHEDULE_RECEIVER, sysreg::mpidr_el1::read()));
     isb();
 }
 
@@ -255,7 +252,8 @@ pub fn interrupt_core(core: usize) {
     isb();
 }
 
-/// What the SGI registers take: an interrupt and a core's affinity fields, the lowest first.
-fn software_interrupt(interrupt: u32, [aff0, aff1, aff2, aff3]: [u64; 4]) -> u64 {
-    1 << (aff0 & 0xf) | aff1 << 16 | u64::from(interrupt) << 24 | aff2 << 32 | aff0 >> 4 << 44 | aff3 << 48
+/// What the SGI registers take: an interrupt and a core's affinity fields, from where MPIDR_EL1 has them.
+fn software_interrupt(interrupt: u32, mpidr: u64) -> u64 {
+    let target = 1 << (mpidr & 0xf) | (mpidr >> 4 & 0xf) << 44;
+    target | (mpidr & 0xff00) << 8 | u64::from(interrupt) << 24 | (mpidr & 0xff_0000) << 16 | (mpidr & 0xff_0000_0000) << 16
 }

@@ -197,7 +197,7 @@ impl Spmc {
         };
         if !ended {
             let reply = self.go_on(machine, vcpu, stopped);
-            return answer(regs, reply);
+            return answer(regs, &reply);
         }
         let mine = 1u8.wrapping_shl(machine.core() as u32);
         if (self.wanted_cores.load(Ordering::Relaxed) | self.delayed_schedule_receiver.load(Ordering::Relaxed)) & mine != 0 {

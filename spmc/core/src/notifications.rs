@@ -13,6 +13,7 @@ use crate::machine::Machine;
 use crate::messaging::vcpu_on;
 use crate::spmc::{Spmc, UNKNOWN};
 use crate::vcpu::{RunState, VcpuId};
+use crate::virtual_interrupts::slots;
 use crate::{MAX_CORES, MAX_PARTITIONS, PartitionIndex};
 use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
 use crate::sync::atomic::Ordering;
@@ -116,7 +117,7 @@ impl Bitmap {
 
 /// The positions of the ones in `bits`.
 fn ones(bits: u64) -> impl Iterator<Item = usize> {
-    (0..64).filter(move |n| bits >> n & 1 != 0)
+    slots(bits).map(|n| n as usize)
 }
 
 /// One endpoint's notifications.

@@ -145,11 +145,11 @@ impl Spmc {
     pub(crate) fn general_path<M: Machine>(&self, machine: &mut M, regs: &mut Regs) {
         let call = Call { from: From::NormalWorld, regs };
         let function = call.function();
-        let reply = match function {
+        let result = match function {
             // The SPMD asks for itself what the normal world asks it.
-            function::VERSION => self.version_call(&call),
-            function::MSG_SEND_DIRECT_REQ_32 if (regs.w(1) >> 16) as u16 == EndpointId::SPMD.0 => self.spmd_message(machine, &call),
-            function::INTERRUPT => self.secure_interrupt_in_normal_world(machine),
+            function::VERSION => Ok(self.version_call(&call)),
+            function::MSG_SEND_DIRECT_REQ_32 if (regs.w(1) >> 16) as u16 == EndpointId::SPMD.0 => Ok(self.spmd_message(machine, &call)),
+            function::INTERRUPT => Ok(self.secure_interrupt_in_normal_world(machine)),
             _ => {
                 self.normal_world.spoken.lock();
                 match function {
@@ -159,10 +159,12 @@ impl Spmc {
                     function::RUN => self.run_from_normal_world(machine, &call),
                     _ => self.common_call(machine, &call),
                 }
-                .unwrap_or_else(Regs::error)
             }
         };
-        answer(regs, reply);
+        match &result {
+            Ok(reply) => answer(regs, reply),
+            Err(status) => answer(regs, &Regs::error(*status)),
+        }
     }
 
     /// Place `index` of the table, whether or not there is a partition in it.
@@ -179,11 +181,14 @@ impl Default for Spmc {
 
 /// Puts the answer `reply` to the call in `regs` there. x8 to x17 belong to the caller, except where the reply defines them
 /// (SMCCC 1.2, DEN0077A v1.2 section 11.2).
-pub(crate) fn answer(regs: &mut Regs, reply: Regs) {
-    let defined = if carries_extended_registers(regs.function(), reply.function()) { 18 } else { 8 };
-    for (to, from) in regs.0.iter_mut().zip(reply.0).take(defined) {
-        *to = from;
+pub(crate) fn answer(regs: &mut Regs, reply: &Regs) {
+    if carries_extended_registers(regs.function(), reply.function()) {
+        *regs = *reply;
+        return;
     }
+    let ([x0, x1, x2, x3, x4, x5, x6, x7, ..], reply) = (&mut regs.0, &reply.0);
+    (*x0, *x1, *x2, *x3) = (reply[0], reply[1], reply[2], reply[3]);
+    (*x4, *x5, *x6, *x7) = (reply[4], reply[5], reply[6], reply[7]);
 }
 
 /// Whether x8 to x17 of the answer `reply` to `call` mean something.
