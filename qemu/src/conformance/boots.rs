@@ -103,8 +103,8 @@ const PLAIN: Boot = Boot {
 
 /// Groups that are checked at every version.
 const VERSION_GROUPS: &[&str] = &[
-    "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "preemption", "memory", "notifications", "indirect", "interrupts",
-    "partition-calls", "failure",
+    "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "requests", "preemption", "memory", "lending", "borrowing",
+    "notifications", "bindings", "indirect", "interrupts", "partition-calls", "failure",
 ];
 
 /// All boots of the suite.
@@ -113,8 +113,9 @@ pub const BOOTS: &[Boot] = &[
         name: "calls",
         shows: "every call, from the normal world and from two partitions, on four cores",
         groups: &[
-            "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "preemption", "memory", "notifications", "indirect", "interrupts",
-            "state", "partition-calls", "stress", "normal-world", "failure",
+            "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "requests", "preemption", "memory", "lending",
+            "borrowing", "notifications", "bindings", "indirect", "interrupts", "state",
+            "partition-calls", "stress", "normal-world", "failure",
         ],
         ..PLAIN
     },
@@ -165,6 +166,14 @@ pub const BOOTS: &[Boot] = &[
         ],
         speak: ["1.1", "1.1", "1.1", "1.0", "1.2"],
         groups: VERSION_GROUPS,
+        ..PLAIN
+    },
+    Boot {
+        name: "mixed",
+        shows: "a normal world that speaks FF-A 1.2 with partitions that speak 1.0 and 1.1",
+        partitions: &[EL1, EL0, victim_el1("manifests/tests/speaks-1-0.dts"), victim_el0("manifests/tests/speaks-1-1.dts")],
+        speak: ["1.2", "1.2", "1.2", "1.0", "1.1"],
+        groups: &["mixed"],
         ..PLAIN
     },
     Boot {

@@ -60,18 +60,14 @@ mutants! {
         "if mailbox.unmap() { Ok(Regs::success(&[])) } else { Err(Status::InvalidParameters) }" => "{ mailbox.unmap(); Ok(Regs::success(&[])) }",
 
     // Direct messages.
-    "messages": "reserved bits of a request are ignored" in "core/src/messaging.rs":
+    "requests": "reserved bits of a request are ignored" in "core/src/messaging.rs":
         "call.regs.w(2) != 0" => "false",
-    "messages": "a partition sends in another's name" in "core/src/messaging.rs":
+    "requests": "a partition sends in another's name" in "core/src/messaging.rs":
         "sender != config.id" => "false",
-    "messages": "the normal world sends in a partition's name" in "core/src/messaging.rs":
-        "sender.is_secure()" => "false",
-    "messages": "any service is taken for the receiver's" in "core/src/messaging.rs":
+    "requests": "any service is taken for the receiver's" in "core/src/messaging.rs":
         "s.uuid == service" => "true",
-    "messages": "the receiver's manifest does not say what it takes" in "core/src/messaging.rs":
+    "mixed": "the receiver's manifest does not say what it takes" in "core/src/messaging.rs":
         "Methods::DIRECT_RECEIVE };\n        if !«config.methods.has(method)» {" => "true",
-    "messages": "a partition may request from the normal world" in "core/src/messaging.rs":
-        "!receiver.is_secure()" => "false",
     "messages": "an answer goes to anybody" in "core/src/messaging.rs":
         "receiver != requester" => "false",
     "messages": "an answer may have another convention" in "core/src/messaging.rs":
@@ -80,7 +76,7 @@ mutants! {
         "vcpu.0 >= u16::from(config.vcpus)" => "false",
     "messages": "FFA_MSG_WAIT ends a request" in "core/src/messaging.rs":
         "state.model().is_direct()" => "false",
-    "messages": "the upper halves of a 32-bit message pass" in "core/src/messaging.rs":
+    "requests": "the upper halves of a 32-bit message pass" in "core/src/messaging.rs":
         "!function::is_64_bit(function)" => "false",
     "messages": "x7 of a message is lost" in "core/src/chain.rs":
         "regs.0[..8].copy_from_slice(&reply.0[..8])" => "regs.0[..7].copy_from_slice(&reply.0[..7])",
@@ -130,23 +126,23 @@ mutants! {
     // Notifications.
     "notifications": "a bitmap is created twice" in "core/src/notifications.rs":
         "notifications.vm(id).is_some()" => "false",
-    "notifications": "a bitmap with something pending is destroyed" in "core/src/notifications.rs":
+    "bindings": "a bitmap with something pending is destroyed" in "core/src/notifications.rs":
         "vm.receiver.from_partitions.pending() | vm.receiver.framework.bits != 0" => "false",
-    "notifications": "a bound bit is bound again" in "core/src/notifications.rs":
+    "bindings": "a bound bit is bound again" in "core/src/notifications.rs":
         "bitmap.bound & bits != 0" => "false",
-    "notifications": "anybody sets a bound bit" in "core/src/notifications.rs":
+    "bindings": "anybody sets a bound bit" in "core/src/notifications.rs":
         "self.senders[n] == sender" => "true",
-    "notifications": "global and per-vCPU bits are not told apart" in "core/src/notifications.rs":
+    "bindings": "global and per-vCPU bits are not told apart" in "core/src/notifications.rs":
         "bits & !kind != 0" => "false",
     "notifications": "FFA_NOTIFICATION_GET does not clear" in "core/src/notifications.rs":
         "core::mem::replace(self, Self::NONE).bits" => "self.bits",
-    "notifications": "a vCPU out of range is read" in "core/src/notifications.rs":
+    "bindings": "a vCPU out of range is read" in "core/src/notifications.rs":
         "vcpu.0 >= u16::from(vcpus)" => "false",
-    "notifications": "what is pending is reported again and again" in "core/src/notifications.rs":
+    "bindings": "what is pending is reported again and again" in "core/src/notifications.rs":
         "self.bits & !self.reported != 0" => "self.bits != 0",
-    "notifications": "no bits are bound" in "core/src/notifications.rs":
+    "bindings": "no bits are bound" in "core/src/notifications.rs":
         "bits == 0" => "false",
-    "notifications": "nothing pending is an empty list" in "core/src/notifications.rs":
+    "bindings": "nothing pending is an empty list" in "core/src/notifications.rs":
         "lists.count == 0" => "false",
 
     // Indirect messages.
@@ -180,6 +176,10 @@ mutants! {
         "value >> 24 & 0xf" => "0",
     "interface": "interrupts of others look enabled" in "core/src/distributor.rs":
         "*bit < 32 && slot_of(config, interrupt) == Some(slot)" => "true",
+    "interrupts": "FFA_INTERRUPT names no interrupt" in "core/src/interrupts.rs":
+        "u64::from(interrupt_in(config, slot))" => "0",
+    "interrupts": "an interrupt that a partition left is forgotten" in "core/src/interrupts.rs":
+        "model != Model::SecureInterrupt && self.interrupts(vcpu).wants_core()" => "false",
     "partition-calls": "no characters to print" in "core/src/console.rs":
         "count == 0" => "false",
     "partition-calls": "more characters than there are" in "core/src/console.rs":

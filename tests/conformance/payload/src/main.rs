@@ -11,6 +11,7 @@ mod check;
 mod checks;
 mod console;
 mod cores;
+mod draft;
 mod fw_cfg;
 mod gic;
 mod instance;

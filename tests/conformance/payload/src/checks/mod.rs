@@ -1,6 +1,8 @@
 //! The checks, by groups. A check is one line in its group's table and one function.
 
 mod all_cores;
+mod bindings;
+mod borrowing;
 mod buffers;
 mod codes;
 mod discovery;
@@ -12,6 +14,7 @@ mod interface;
 mod interrupts;
 mod log;
 mod isolation;
+mod lending;
 mod managed_exit;
 pub mod memory;
 mod messages;
@@ -20,6 +23,7 @@ mod notifications;
 mod one_core;
 mod partition_calls;
 mod preemption;
+mod requests;
 mod rules;
 mod state;
 mod stress;
@@ -35,9 +39,14 @@ pub const TABLE: &[&[Check]] = &[
     rules::CHECKS,
     log::CHECKS,
     messages::CHECKS,
+    requests::CHECKS,
+    requests::mixed::CHECKS,
     preemption::CHECKS,
     memory::CHECKS,
+    lending::CHECKS,
+    borrowing::CHECKS,
     notifications::CHECKS,
+    bindings::CHECKS,
     indirect::CHECKS,
     interrupts::CHECKS,
     interface::CHECKS,
