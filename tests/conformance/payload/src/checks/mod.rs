@@ -17,6 +17,7 @@ mod isolation;
 mod lending;
 mod managed_exit;
 pub mod memory;
+mod memory_rules;
 mod messages;
 mod normal_world;
 mod notifications;
