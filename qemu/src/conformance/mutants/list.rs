@@ -123,6 +123,33 @@ mutants! {
     "isolation": "relinquished memory stays reachable" in "core/src/memory/ledger.rs":
         "tables.set_holding(holder, run.start, run.pages, None)" => "Ok::<(), OutOfMemory>(())",
 
+    "memory-rules": "execution of shared memory is the lender's to say" in "core/src/memory/send.rs":
+        "!specified_rightly || «executes» {" => "false",
+    "memory-rules": "a lender chooses the type for one borrower" in "core/src/memory/send.rs":
+        "(true, _) => «Err(Status::InvalidParameters)»," => "Ok(())",
+    "memory-rules": "memory that nobody may write is zeroed" in "core/src/memory/send.rs":
+        "zero && nobody_writes" => "false",
+    "memory-rules": "a partition lends to itself" in "core/src/memory/send.rs":
+        "id == sender" => "false",
+    "memory-rules": "half a range is a fragment" in "core/src/memory/send.rs":
+        "!bytes.is_multiple_of(range::SIZE)" => "false",
+    "memory-rules": "a request names any sender" in "core/src/memory/retrieve.rs":
+        "header.sender != transaction.sender" => "false",
+    "memory-rules": "one borrower need not say whether it executes" in "core/src/memory/retrieve.rs":
+        "(_, instruction::UNSPECIFIED) => «return Err(Status::InvalidParameters)»," => "false",
+    "memory-rules": "any alignment hint will do" in "core/src/memory/retrieve.rs":
+        "if hint == 0 { Ok(()) } else { Err(Status::InvalidParameters) }" => "Ok(())",
+    "memory": "the list of borrowers may be any" in "core/src/memory/retrieve.rs":
+        "header.access_count != expected" => "false",
+    "memory-rules": "a hypervisor is told no flags" in "core/src/memory/retrieve.rs":
+        "flags: «transaction.kind.flags()» | if" => "0",
+    "memory-rules": "one endpoint relinquishes for another" in "core/src/memory.rs":
+        "request.endpoint == caller.id" => "true",
+    "memory-rules": "reserved flags of FFA_MEM_RECLAIM are ignored" in "core/src/memory.rs":
+        "if «flags & !(FLAG_ZERO | FLAG_TIME_SLICE) != 0» {" => "false",
+    "memory-rules": "reserved access flags are ignored" in "core/src/memory/layout.rs":
+        "flags & !NON_RETRIEVAL != 0" => "false",
+
     // Notifications.
     "notifications": "a bitmap is created twice" in "core/src/notifications.rs":
         "notifications.vm(id).is_some()" => "false",

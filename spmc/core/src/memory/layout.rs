@@ -162,7 +162,7 @@ impl Header {
         Ok(Access {
             endpoint: EndpointId(endpoint),
             permissions,
-            not_for_it: flags != 0,
+            not_for_it: flags & NON_RETRIEVAL != 0,
             composite: u32_at(from, at + access::COMPOSITE_OFFSET)? as usize,
             words: if wide { bytes(from, at + access::IMPDEF)? } else { [0; 16] },
         })
