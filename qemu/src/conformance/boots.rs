@@ -133,6 +133,18 @@ pub const BOOTS: &[Boot] = &[
         groups: &["interface"],
         ..PLAIN
     },
+    Boot {
+        name: "interrupt-messages",
+        shows: "a device's interrupt that belongs to a partition at S-EL0, and a partition that holds others' interrupts back",
+        partitions: &[
+            probe_el1("manifests/tests/no-interrupt.dts"),
+            probe_el0("manifests/tests/interrupt-el0.dts"),
+            victim_el1("manifests/tests/holds-others.dts"),
+            VICTIM_EL0,
+        ],
+        groups: &["interrupt-messages"],
+        ..PLAIN
+    },
     Boot { name: "one-core", shows: "a machine with one core", groups: &["one-core"], cpus: 1, ..PLAIN },
     Boot {
         name: "managed-exit",

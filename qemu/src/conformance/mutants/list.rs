@@ -195,6 +195,10 @@ mutants! {
         "target < u32::from(config.vcpus)" => "true",
     "interrupts": "an interrupt cannot be disabled" in "core/src/paravirtual.rs":
         "self.enable_interrupt(machine, vcpu, slot, «value == 1»)" => "true",
+    "interrupt-messages": "an interrupt of S-EL0 stays active" in "core/src/virtual_interrupts.rs":
+        "active == 0 || self.deactivates.load(Ordering::Relaxed)" => "true",
+    "interrupt-messages": "others' interrupts preempt a partition that holds them back" in "core/src/interrupts.rs":
+        "self.config_of(current).is_some_and(|config| config.holds_other_secure)" => "false",
     "interface": "the priority mask masks nothing" in "core/src/interface.rs":
         "priority < control & PRIORITY_MASK" => "true",
     "interface": "a priority stays active" in "core/src/interface.rs":

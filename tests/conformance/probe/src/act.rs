@@ -113,11 +113,12 @@ pub fn act(request: &Request) -> Regs {
         Command::Panic => panic!("asked to"),
         Command::AnswerNonsense => answer(request, &answer_nonsense(request)),
         Command::Fail => Regs::new(&[u64::from(function::ERROR), 0, p[1] & 0xffff_ffff]),
-        Command::Drive => answer(request, &if level() == Level::SEl1 { crate::drive::drive(p) } else { [0; 4] }),
-        Command::ListenUart => answer(request, &[u64::from(level() == Level::SEl1 && interrupt::listen())]),
+        Command::Drive => answer(request, &if level() == Level::SEl1 { crate::drive::drive(p) } else { crate::drive::log_of_this_vcpu() }),
+        Command::ListenUart => answer(request, &[u64::from(if level() == Level::SEl1 { interrupt::listen() } else { interrupt::expect_messages() })]),
         Command::TouchUart => {
             interrupt::touch();
-            answer(request, &[1])
+            conformance_testkit::spin::delay(p[1].min(1000));
+            answer(request, &[1, interrupt::taken()])
         }
         Command::Interrupts => answer(request, &[interrupt::taken()]),
         Command::SilenceInterrupts => {

@@ -49,16 +49,28 @@ fn log() -> &'static Log {
 /// Takes the next pending interrupt.
 pub fn take() -> Option<u32> {
     let log = log();
-    let taken = if log.by_interface.load(Ordering::Relaxed) {
+    let interrupt = if log.by_interface.load(Ordering::Relaxed) {
         let id = read!("S3_0_C12_C12_0"); // ICC_IAR1_EL1
         (id < SPECIAL).then_some(id as u32)
     } else {
         interrupts::take()
     }?;
-    log.last.store(u64::from(taken), Ordering::Relaxed);
+    note(interrupt);
+    Some(interrupt)
+}
+
+/// Remembers that an interrupt was taken, now.
+pub fn note(interrupt: u32) {
+    let log = log();
+    log.last.store(u64::from(interrupt), Ordering::Relaxed);
     log.at.store(ticks(), Ordering::Relaxed);
     log.taken.fetch_add(1, Ordering::Relaxed);
-    Some(taken)
+}
+
+/// What [`Drive::TAKEN`] answers.
+pub fn log_of_this_vcpu() -> [u64; 4] {
+    let log = log();
+    [log.taken.load(Ordering::Relaxed), log.last.load(Ordering::Relaxed), log.at.load(Ordering::Relaxed), ticks()]
 }
 
 /// Ends the handling of an interrupt.
@@ -122,7 +134,7 @@ pub fn drive(p: &[u64; 14]) -> [u64; 4] {
             }
             [1, taken() - before, 0, 0]
         }
-        Drive::TAKEN => [taken(), log().last.load(Ordering::Relaxed), log().at.load(Ordering::Relaxed), ticks()],
+        Drive::TAKEN => log_of_this_vcpu(),
         Drive::SEND => {
             write!("S3_0_C12_C11_5", p[2]);
             [1, 0, 0, 0]

@@ -54,6 +54,22 @@ pub fn listen() -> bool {
     enabled
 }
 
+/// Has the UART raise its transmit interrupt from now on, of which an S-EL0 partition is told.
+pub fn expect_messages() -> bool {
+    write(CLEAR, TRANSMIT);
+    write(MASK, TRANSMIT);
+    true
+}
+
+/// FFA_INTERRUPT with this interrupt, at S-EL0.
+pub fn told(interrupt: u32) {
+    if interrupt == INTERRUPT {
+        write(CLEAR, TRANSMIT);
+        TAKEN[vcpu()].fetch_add(1, Ordering::Relaxed);
+    }
+    drive::note(interrupt);
+}
+
 /// Prints a character, after which the UART raises its transmit interrupt.
 pub fn touch() {
     write(DATA, u32::from(b'~'));

@@ -1,7 +1,7 @@
 //! Initialisation, good or bad, and the loop that serves requests.
 
 use crate::act::act;
-use crate::place::{Level, MAILBOX, settle, try_versions, vcpu};
+use crate::place::{Level, MAILBOX, level, settle, try_versions, vcpu};
 use bulkhead_sdk::boot::{BootInformation, Manifest};
 use bulkhead_sdk::ffa::{Regs, Version, function};
 use bulkhead_sdk::message::{self, Request};
@@ -61,7 +61,12 @@ fn serve(mut event: Regs) -> ! {
                 call(answer)
             }
             None => match event.function() {
-                // An S-EL0 partition is told of interrupts by message; FFA_RUN without a message needs no answer.
+                // An S-EL0 partition is told of interrupts by message.
+                function::INTERRUPT if level() == Level::SEl0 => {
+                    crate::interrupt::told(event.w(2));
+                    message::wait()
+                }
+                // FFA_RUN without a message needs no answer.
                 function::INTERRUPT | function::RUN | function::SUCCESS_32 => message::wait(),
                 other => {
                     log!("unexpected event {other:#x} (w2 {:#x})", event.w(2));

@@ -67,7 +67,8 @@ commands! {
     Fail = 0x113,
     /// Takes the secure UART's interrupt on this vCPU from now on.
     ListenUart = 0x114,
-    /// Prints a character on the secure UART, by its registers, which raises the interrupt.
+    /// (milliseconds, up to 1000): prints a character on the secure UART, by its registers, which raises the interrupt, and stays for so
+    /// long; answers 1 and the interrupts that this vCPU had taken then.
     TouchUart = 0x115,
     /// Answers how many interrupts this vCPU took.
     Interrupts = 0x116,
@@ -92,7 +93,7 @@ commands! {
     Loaded = 0x11e,
     /// Makes the call whose x0 to x17 were loaded, answers as Call.
     CallLoaded = 0x11f,
-    /// (operation, arguments): what an interrupt driver does ([`Drive`]; S-EL1 only).
+    /// (operation, arguments): what an interrupt driver does ([`Drive`]; S-EL0 has only TAKEN).
     Drive = 0x131,
     /// (first): answers the results of the last command from the first on; of a call there are 18.
     Take = 0x120,

@@ -21,6 +21,7 @@ checks! { "interrupts":
     "9.4" vcpu_interrupts_another [SEl1] ANY "taken while the other runs, and while it waits";
     "9.1" interrupts_of_others_cannot_be_configured [SEl1] ANY "every call is refused";
     "9.1" interrupt_can_be_disabled_and_enabled [SEl1] ANY "none while it is disabled";
+    "9.1" interrupt_goes_to_the_core_that_is_chosen [SEl1] ANY "taken by the vCPU of that core";
     "9.1" partition_does_not_silence_the_interrupts_of_others [SEl1] ANY "interrupts of both worlds still come";
 }
 
@@ -48,7 +49,7 @@ fn paravirtual(arguments: &[u64]) -> Result<u64, Line> {
 }
 
 /// Enables an interrupt, and lets the partition take it; an SPMC without these calls is left alone.
-fn enable(interrupt: u64) -> Result<(), Problem> {
+pub(super) fn enable(interrupt: u64) -> Result<(), Problem> {
     if paravirtual(&[ENABLE, interrupt, 1, 0])? != 0 {
         skip!("the SPMC has no paravirtual call that enables interrupt {interrupt}");
     }
@@ -56,7 +57,7 @@ fn enable(interrupt: u64) -> Result<(), Problem> {
     Ok(())
 }
 
-fn disable(interrupt: u64) -> Result<(), Line> {
+pub(super) fn disable(interrupt: u64) -> Result<(), Line> {
     paravirtual(&[ENABLE, interrupt, 0, 0])?;
     Ok(())
 }
@@ -214,6 +215,29 @@ fn interrupt_can_be_disabled_and_enabled(_: Instance) -> Outcome {
     let after = ask(&PROBE_EL1, Command::Interrupts, &[])?[0];
     ensure!(disabled == before && after > disabled, "taken {before} times before, {disabled} while it was disabled, {after} after");
     pass!("{} after", after - disabled)
+}
+
+fn interrupt_goes_to_the_core_that_is_chosen(_: Instance) -> Outcome {
+    ensure!(cores::start(1), "core 1 did not come");
+    ensure!(on_core_1(listen_el1, 0) == Some(1), "the interrupt was refused");
+    ask(&PROBE_EL1, Command::ListenUart, &[])?;
+    if paravirtual(&[RECONFIGURE, UART, 0, 1])? != 0 {
+        skip!("the SPMC has no paravirtual call that sends an interrupt to a core");
+    }
+    let mut counts = [(0, 0); 3];
+    for (turn, count) in counts.iter_mut().enumerate() {
+        if turn == 2 {
+            expect!(paravirtual(&[RECONFIGURE, UART, 0, 0])?, 0, "back to core 0");
+        }
+        if turn > 0 {
+            ask(&PROBE_EL1, Command::TouchUart, &[20])?;
+        }
+        *count = (ask(&PROBE_EL1, Command::Interrupts, &[])?[0], on_core_1(taken_el1, 0).unwrap_or(u64::MAX));
+    }
+    let [before, there, here] = counts;
+    ensure!(there.0 == before.0 && there.1 > before.1, "sent to core 1: {before:?} before, {there:?} after, on cores 0 and 1");
+    ensure!(here.0 > there.0 && here.1 == there.1, "sent to core 0: {there:?} before, {here:?} after, on cores 0 and 1");
+    pass!("core 1, then core 0")
 }
 
 fn secure_interrupt_reaches_its_partition_while_it_runs(_: Instance) -> Outcome {

@@ -19,6 +19,7 @@ mod managed_exit;
 pub mod memory;
 mod memory_rules;
 mod messages;
+mod messages_of_interrupts;
 mod normal_world;
 mod notifications;
 mod one_core;
@@ -51,6 +52,7 @@ pub const TABLE: &[&[Check]] = &[
     indirect::CHECKS,
     interrupts::CHECKS,
     interface::CHECKS,
+    messages_of_interrupts::CHECKS,
     state::CHECKS,
     partition_calls::CHECKS,
     stress::CHECKS,
