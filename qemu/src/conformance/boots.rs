@@ -147,6 +147,13 @@ pub const BOOTS: &[Boot] = &[
     },
     Boot { name: "one-core", shows: "a machine with one core", groups: &["one-core"], cpus: 1, ..PLAIN },
     Boot {
+        name: "services",
+        shows: "a partition with several UUIDs",
+        partitions: &[EL1, EL0, victim_el1("manifests/tests/three-services.dts"), VICTIM_EL0],
+        groups: &["services"],
+        ..PLAIN
+    },
+    Boot {
         name: "managed-exit",
         shows: "partitions that are asked for a managed exit, or whose requests interrupts wait for",
         spmc_manifest: "manifests/tests/spmc-limits.dts",

@@ -127,8 +127,8 @@ impl Spmc {
         matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| !c.s_el0))
     }
 
-    /// The services that `uuid` selects, one for each entry of the answer: all partitions, each once, for the nil UUID;
-    /// each service of each partition for the register form.
+    /// The services that `uuid` selects, one for each entry of the answer. For the nil UUID all of them, or (where an entry has no
+    /// UUID) the first of each partition.
     fn selected(&self, uuid: Uuid, each_service: bool) -> impl Iterator<Item = (&PartitionConfig, &Service)> {
         self.partitions().filter(|(_, partition, _)| !partition.has_failed()).flat_map(move |(_, _, config)| {
             let all = uuid == Uuid::NIL;
@@ -145,7 +145,9 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         let version = self.version(call.from);
-        let count = self.selected(uuid, false).count();
+        // Entries have a UUID since v1.1.
+        let each_service = version >= Version::V1_1;
+        let count = self.selected(uuid, each_service).count();
         if count == 0 {
             return Err(Status::InvalidParameters);
         }
@@ -158,7 +160,7 @@ impl Spmc {
         if (count * size) as u64 > BUFFER_SIZE {
             return Err(Status::NoMemory);
         }
-        let entries = self.selected(uuid, false).map(|(config, service)| entry(call.from, version, config, service));
+        let entries = self.selected(uuid, each_service).map(|(config, service)| entry(call.from, version, config, service));
         for (n, (config, bits, service)) in entries.enumerate() {
             let mut bytes = [0; partition_info::SIZE];
             bytes[partition_info::ID..][..2].copy_from_slice(&config.id.0.to_le_bytes());

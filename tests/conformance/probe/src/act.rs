@@ -42,6 +42,7 @@ pub fn act(request: &Request) -> Regs {
         return answer(request, &[u64::MAX]);
     };
     match command {
+        Command::Nothing => answer(request, &[]),
         Command::Echo => {
             let narrow = request.convention == Convention::Direct32;
             answer(request, &p.map(|word| if narrow { u64::from(!(word as u32)) } else { !word }))

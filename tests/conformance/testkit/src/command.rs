@@ -3,12 +3,14 @@
 use bulkhead_sdk::ffa::{EndpointId, Uuid};
 
 macro_rules! commands {
-    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What a test partition is asked to do. Unless told otherwise it answers with results from word 0 on.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u64)]
         pub enum Command {
-            $($(#[$doc])* $name = $number,)*
+            /// Does nothing, and answers zeros.
+            Nothing = 0x100,
+            $($(#[$doc])* $name,)*
         }
 
         impl Command {
@@ -16,7 +18,8 @@ macro_rules! commands {
             #[must_use]
             pub const fn from_word(word: u64) -> Option<Self> {
                 match word {
-                    $($number => Some(Self::$name),)*
+                    word if word == Self::Nothing as u64 => Some(Self::Nothing),
+                    $(word if word == Self::$name as u64 => Some(Self::$name),)*
                     _ => None,
                 }
             }
@@ -26,79 +29,79 @@ macro_rules! commands {
 
 commands! {
     /// Answers with every word inverted (the low half of each for a 32-bit request).
-    Echo = 0x101,
+    Echo,
     /// (x0 to x8): makes this call, answers with x0 to x13 of the reply (Take has the others).
-    Call = 0x102,
+    Call,
     /// (address): reads eight bytes, answers 1 and the value, or 0 after a fault that the partition saw itself.
-    Read = 0x103,
+    Read,
     /// (address, value): writes eight bytes, answers 1 or 0.
-    Write = 0x104,
+    Write,
     /// (address): calls the address, answers 1 or 0.
-    Execute = 0x105,
+    Execute,
     /// (seed): fills every register that it may with a pattern.
-    Fill = 0x106,
+    Fill,
     /// Answers the number of registers that changed since Fill, and the number of the first of them.
-    Check = 0x107,
+    Check,
     /// (count): gives up its cycles so often, then answers the count.
-    Yield = 0x108,
+    Yield,
     /// (milliseconds, seed): computes for so long with patterns in its registers, or until a managed exit is asked for or a
     /// notification is pending; answers turns, registers that changed, and whether that was so.
-    Spin = 0x109,
+    Spin,
     /// (endpoint): sends Echo to it; answers function, w2, and the payload of the reply.
-    Nested = 0x10a,
+    Nested,
     /// (handle, lender, tag, permissions, flags): answers 1, address, pages, ranges, fragments, attributes; or 0 and the status.
-    Retrieve = 0x10b,
+    Retrieve,
     /// (handle, flags): answers 1, or 0 and the status.
-    Relinquish = 0x10c,
+    Relinquish,
     /// (kind, borrower, address, flags): shares (0), lends (1) or donates (2) the page at the address, or one of its own if that
     /// is 0: answers 1, handle, address; or 0 and the status.
-    Send = 0x10d,
+    Send,
     /// (handle): answers 1, or 0 and the status.
-    Reclaim = 0x10e,
+    Reclaim,
     /// Executes an undefined instruction.
-    Undefined = 0x10f,
+    Undefined,
     /// Calls FFA_ABORT.
-    Abort = 0x110,
+    Abort,
     /// Panics.
-    Panic = 0x111,
+    Panic,
     /// Makes answers that are wrong in one way each; answers how many were refused, of how many, and the first that was not.
-    AnswerNonsense = 0x112,
+    AnswerNonsense,
     /// (status): answers with FFA_ERROR.
-    Fail = 0x113,
+    Fail,
     /// Takes the secure UART's interrupt on this vCPU from now on.
-    ListenUart = 0x114,
+    ListenUart,
     /// (milliseconds, up to 1000): prints a character on the secure UART, by its registers, which raises the interrupt, and stays for so
     /// long; answers 1 and the interrupts that this vCPU had taken then.
-    TouchUart = 0x115,
+    TouchUart,
     /// Answers how many interrupts this vCPU took.
-    Interrupts = 0x116,
+    Interrupts,
     /// Answers its RX buffer, TX buffer, the page that Send uses, its first byte, and the number of its vCPU.
-    Places = 0x117,
+    Places,
     /// (x0 to x8): as Call, but by SMC (S-EL1 only).
-    CallBySmc = 0x119,
+    CallBySmc,
     /// (handle, address, 0 or 1): reads the address, relinquishes, and at once reads (0) or writes (1) it, while the translation
     /// is still in this core's TLB unless it was taken out; answers 1 and the value, or 0.
-    RelinquishAndReach = 0x11b,
+    RelinquishAndReach,
     /// What FFA_MEM_PERM_SET and _GET did while this partition (at S-EL0) initialised: answers wrong calls refused, of how many,
     /// the first that was not; the permissions of code, of data, and of a page before and after it was made read-only.
-    Permissions = 0x11a,
+    Permissions,
     /// (endpoint): sends a request back to whoever is blocked on this one; answers the status.
-    CallBack = 0x118,
+    CallBack,
     /// Does to the interrupt interface what would silence it, as far as that goes: masks every priority, turns secure interrupts
     /// off, acknowledges what is pending for nobody (S-EL1 only).
-    SilenceInterrupts = 0x11c,
+    SilenceInterrupts,
     /// (first, three words): remembers words for Loaded and CallLoaded, from the first on.
-    Load = 0x11d,
+    Load,
     /// Does what the loaded words say: command and arguments.
-    Loaded = 0x11e,
+    Loaded,
     /// Makes the call whose x0 to x17 were loaded, answers as Call.
-    CallLoaded = 0x11f,
+    CallLoaded,
     /// (operation, arguments): what an interrupt driver does ([`Drive`]; S-EL0 has only TAKEN).
-    Drive = 0x131,
+    Drive,
     /// (first): answers the results of the last command from the first on; of a call there are 18.
-    Take = 0x120,
+    Take,
     /// Answers what FFA_VERSION said before any other call, to each of [`crate::trials::ASKED`].
-    Versions = 0x121,
+    Versions,
 }
 
 /// Operations of [`Command::Drive`].

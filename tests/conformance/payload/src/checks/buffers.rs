@@ -27,6 +27,10 @@ checks! { "buffers":
     "13.7" unmapped_buffers_can_be_lent [SEl1 SEl0] ANY "FFA_SUCCESS";
     "13.5" release_of_an_empty_buffer_is_denied [Ns SEl1 SEl0] ANY "DENIED";
     "13.5" release_for_another_is_invalid [SEl1 SEl0] ANY "INVALID_PARAMETERS";
+    "13.4" acquired_buffer_is_not_written [Ns] SINCE_1_1 "FFA_SUCCESS, then BUSY for who would fill RX, until it is released";
+    "13.4" full_buffer_is_not_acquired [Ns] SINCE_1_1 "DENIED";
+    "13.4" acquired_buffer_is_not_acquired_again [Ns] SINCE_1_1 "DENIED";
+    "13.4" acquire_without_buffers_is_refused [Ns] SINCE_1_1 "INVALID_PARAMETERS or DENIED";
     "13.4" acquire_is_not_a_partitions_call [SEl1 SEl0] ANY "NOT_SUPPORTED";
     "DEN0140 2.3" buffers_cannot_be_given_away [SEl1 SEl0] ANY "DENIED";
 }
@@ -240,6 +244,54 @@ fn release_for_another_is_invalid(at: Instance) -> Outcome {
         expect!(other.map(|_| ()), Err(Status::InvalidParameters));
         ensure!(own.is_ok(), "its own: {own:?}");
         pass!("INVALID_PARAMETERS")
+    })
+}
+
+fn acquire(at: Instance) -> Result<Result<(), Status>, Line> {
+    Ok(at.status(&[function::RX_ACQUIRE.into(), at.id().0.into()])?.map(|_| ()))
+}
+
+fn release(at: Instance) -> Result<Result<(), Status>, Line> {
+    Ok(at.status(&[function::RX_RELEASE.into()])?.map(|_| ()))
+}
+
+fn list(at: Instance) -> Result<Result<(), Status>, Line> {
+    Ok(at.status(&[function::PARTITION_INFO_GET.into()])?.map(|_| ()))
+}
+
+fn acquired_buffer_is_not_written(at: Instance) -> Outcome {
+    at.with_buffers(|| {
+        let acquired = acquire(at)?;
+        let meanwhile = list(at)?;
+        let released = release(at)?;
+        let later = list(at)?;
+        let released_again = release(at)?;
+        expect!((acquired, meanwhile, released, later, released_again), (Ok(()), Err(Status::Busy), Ok(()), Ok(()), Ok(())));
+        pass!("BUSY meanwhile")
+    })
+}
+
+fn full_buffer_is_not_acquired(at: Instance) -> Outcome {
+    at.with_buffers(|| {
+        let (filled, acquired, released) = (list(at)?, acquire(at)?, release(at)?);
+        expect!((filled, acquired, released), (Ok(()), Err(Status::Denied), Ok(())));
+        pass!("DENIED")
+    })
+}
+
+fn acquired_buffer_is_not_acquired_again(at: Instance) -> Outcome {
+    at.with_buffers(|| {
+        let (first, second, released) = (acquire(at)?, acquire(at)?, release(at)?);
+        expect!((first, second, released), (Ok(()), Err(Status::Denied), Ok(())));
+        pass!("DENIED")
+    })
+}
+
+fn acquire_without_buffers_is_refused(at: Instance) -> Outcome {
+    at.without_buffers(|| {
+        let acquired = acquire(at)?;
+        ensure!(matches!(acquired, Err(Status::InvalidParameters | Status::Denied)), "{acquired:?}");
+        pass!("{acquired:?}")
     })
 }
 

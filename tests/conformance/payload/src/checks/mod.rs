@@ -27,6 +27,7 @@ mod partition_calls;
 mod preemption;
 mod requests;
 mod rules;
+mod services;
 mod state;
 mod stress;
 mod template;
@@ -39,6 +40,7 @@ pub const TABLE: &[&[Check]] = &[
     discovery::CHECKS,
     buffers::CHECKS,
     rules::CHECKS,
+    services::CHECKS,
     log::CHECKS,
     messages::CHECKS,
     requests::CHECKS,
