@@ -49,6 +49,7 @@ pub const TABLE: &[&[Check]] = &[
     memory::CHECKS,
     lending::CHECKS,
     borrowing::CHECKS,
+    memory_rules::CHECKS,
     notifications::CHECKS,
     bindings::CHECKS,
     indirect::CHECKS,
