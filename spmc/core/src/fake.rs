@@ -197,11 +197,10 @@ impl World {
     /// Checks that nobody gets a page while another one's exclusive access is not gone on all cores, nor alone what another has.
     fn assert_free(&self, place: (u8, u64), holding: Option<Holding>) {
         if let Some(holding) = holding.filter(|holding| holding.state != PageState::Lent) {
-            let owned = |state| state == PageState::Owned;
             for other in (0..MAX_PARTITIONS as u8).chain([u8::MAX]).map(|holder| (holder, place.1)).filter(|other| *other != place && self.reachable.contains(other)) {
                 let theirs = self.holdings.get(&other).map(|theirs| theirs.state);
-                let alone = owned(holding.state) || theirs.is_none_or(owned);
-                assert!(!alone, "{place:x?} gets {holding:?} while {other:x?} has access: {theirs:?}");
+                let together = [Some(holding.state), theirs].iter().all(|state| matches!(state, Some(PageState::Shared | PageState::Borrowed)));
+                assert!(together, "{place:x?} gets {holding:?} while {other:x?} has access: {theirs:?}");
             }
         }
     }

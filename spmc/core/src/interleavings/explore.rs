@@ -36,6 +36,11 @@ pub fn explore(test: impl Fn() + Send + Sync + 'static) {
     run(PctScheduler::new_from_seed(seed, DEPTH, schedules / 2), test);
 }
 
+/// Runs `test` in one schedule, for what no schedule changes.
+pub fn explore_once(test: impl Fn() + Send + Sync + 'static) {
+    run(RandomScheduler::new_from_seed(0, 1), Arc::new(test));
+}
+
 /// Runs `cores[n]` on core n, all at the same time; their results in order.
 pub fn together<T: Send + 'static>(bench: &Bench, cores: Vec<std::boxed::Box<dyn FnOnce(Bench) -> T + Send>>) -> Vec<T> {
     at_once(cores.into_iter().enumerate().map(|(n, core)| (bench.on(n), core)).collect())

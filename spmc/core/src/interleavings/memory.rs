@@ -1,7 +1,7 @@
 //! Memory transactions: lenders and borrowers on a core each, and partitions that fail meanwhile. The fake machine checks at
 //! every change of a page that nobody gets it while another one's exclusive access to it is not gone on all cores.
 
-use super::explore::{at_once, explore};
+use super::explore::{at_once, explore, explore_once};
 use crate::calls::From;
 use crate::memory::PageState;
 use crate::memory::tests::bench::{Answer, Bench, Descriptor, NORMAL_WORLD, id, page, partition};
@@ -39,7 +39,8 @@ fn retrieve(bench: &mut Bench, who: From, (descriptor, handle): &Sent) -> Answer
     let mut request = descriptor.request(*handle);
     let From::Partition(vcpu) = who else { panic!("it borrows nothing") };
     request.attributes = descriptor.attributes;
-    request.access = vec![(id(vcpu.partition), 0)];
+    // Who chooses the type says also that it does not execute.
+    request.access = vec![(id(vcpu.partition), if descriptor.attributes == 0 { 1 << 2 } else { 0 })];
     request.flags = 1 << 10;
     bench.retrieve(who, &request)
 }
@@ -59,6 +60,22 @@ fn borrow_all(board: &Board, who: From) -> Box<dyn FnOnce(Bench) + Send> {
             }
         }
     })
+}
+
+#[test]
+fn each_kind_can_be_retrieved_when_nobody_interferes() {
+    explore_once(|| {
+        let mut bench = Bench::new();
+        let board = Board::default();
+        send(&mut bench, &board, NORMAL_WORLD, function::MEM_SHARE_32, &[id(0), id(1)], 4, 1).unwrap();
+        send(&mut bench, &board, NORMAL_WORLD, function::MEM_LEND_32, &[id(0)], 5, 1).unwrap();
+        send(&mut bench, &board, NORMAL_WORLD, function::MEM_LEND_32, &[id(0), id(1)], 6, 2).unwrap();
+        send(&mut bench, &board, NORMAL_WORLD, function::MEM_DONATE_32, &[id(0)], 8, 1).unwrap();
+        send(&mut bench, &board, partition(1), function::MEM_LEND_32, &[id(0)], 4, 1).unwrap();
+        for sent in latest(&board) {
+            retrieve(&mut bench, partition(0), &sent).expect("so the refusals of the other tests are others' doing");
+        }
+    });
 }
 
 /// Every page is somebody's alone again, and can be used.
