@@ -12,3 +12,5 @@ mod explore;
 mod memory;
 #[cfg(feature = "shuttle")]
 mod requests;
+#[cfg(feature = "shuttle")]
+mod signals;

@@ -115,6 +115,8 @@ impl Spmc {
         if let Some(core) = self.vcpu(vcpu).1.runs_on().filter(|core| *core != machine.core())
             && self.interrupts(vcpu).ready() != 0
         {
+            // Should it have stopped to run when that core gets to it, it is entered there.
+            self.want_core(vcpu, core);
             machine.interrupt_core(core);
         }
     }
@@ -199,6 +201,12 @@ impl Spmc {
         let (partition, state) = self.vcpu(vcpu);
         let Some(config) = partition.config() else { return false };
         if !self.interrupts(vcpu).wants_core() || state.claim(RunState::Waiting).is_err() {
+            return false;
+        }
+        // It may have run on another core meanwhile, and handled everything.
+        if !self.interrupts(vcpu).wants_core() {
+            state.publish(RunState::Waiting);
+            self.note_left_interrupt(machine, vcpu, Model::Run);
             return false;
         }
         self.converse(vcpu, caller, Model::SecureInterrupt);
