@@ -47,6 +47,7 @@ pub const TABLE: &[&[Check]] = &[
     requests::mixed::CHECKS,
     preemption::CHECKS,
     memory::CHECKS,
+    memory_rules::CHECKS,
     lending::CHECKS,
     borrowing::CHECKS,
     memory_rules::CHECKS,
