@@ -205,8 +205,7 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
     let memory = one.vm.memory();
     stage2::create(index, s_el0).map_err(tables("a partition"))?;
     let own = |range: AddressRange, permissions, secure, memory_type| {
-        let state = if secure { PageState::Owned } else { PageState::Borrowed };
-        let holding = Holding { state, permissions, secure, memory_type };
+        let holding = Holding { state: PageState::Owned, permissions, secure, memory_type };
         let start = range.base() & !(PAGE - 1);
         let pages = (range.end().next_multiple_of(PAGE) - start) / PAGE;
         stage2::set_holding(index, start, pages, Some(holding))
@@ -227,7 +226,8 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         let secure = !region.attributes.non_secure();
         own(range, permissions(region.attributes), secure, MemoryType::Normal).map_err(tables("memory-regions"))?;
         if !secure {
-            // Both worlds have access for good: neither may lend the pages away as if they were its alone.
+            // The partition's to share, as its manifest gives it; the normal world keeps its access, and may not give the pages away as
+            // if they were its alone.
             stage2::set_normal_world_state(range.base(), range.size() / PAGE, PageState::Shared).map_err(tables("memory-regions"))?;
         }
     }

@@ -274,16 +274,18 @@ impl Cpu {
         self.simd = Holder::of(vcpu);
     }
 
-    /// What a vCPU stopped for, other than a call; `None` when it just goes on.
+    /// What a vCPU stopped for, other than a call; `None` when it just goes on. `retries` counts its accesses that were tried again.
     #[inline(never)]
-    fn judge(&mut self, vcpu: VcpuId, context: &mut VcpuContext, stop: RawExit) -> Option<Exit> {
+    fn judge(&mut self, vcpu: VcpuId, context: &mut VcpuContext, stop: RawExit, retries: &mut u32) -> Option<Exit> {
         match stop {
             RawExit::Synchronous => match exit::decode(context) {
                 exit::Decoded::Exit(Exit::Fault(fault)) => {
                     let unmapped = exit::unmapped_page(context);
-                    // If it is mapped, another core was just changing the tables: nothing is wrong with the access.
-                    let nothing = unmapped.is_some_and(|(page, secure)| stage2::is_mapped(vcpu.partition, page, secure));
-                    return (!nothing).then_some(Exit::Fault(fault));
+                    // If it is mapped, another core was just changing the tables, and nothing is wrong with the access; or the page is in
+                    // the other address space only, and the access would fault for ever.
+                    let again = *retries < MAX_RETRIES && unmapped.is_some_and(|page| stage2::is_mapped(vcpu.partition, page));
+                    *retries += 1;
+                    return (!again).then_some(Exit::Fault(fault));
                 }
                 exit::Decoded::Exit(exit) => return Some(exit),
                 exit::Decoded::Emulated => {}
@@ -308,12 +310,17 @@ impl Cpu {
     }
 }
 
+/// How often a partition's access is tried again, in one run, because its page is mapped after all: other cores change tables for a
+/// moment only.
+const MAX_RETRIES: u32 = 1000;
+
 impl Machine for Cpu {
     fn core(&self) -> usize {
         self.core
     }
 
     fn run(&mut self, vcpu: VcpuId) -> Exit {
+        let mut retries = 0;
         loop {
             let context = context(vcpu);
             self.switch_to(vcpu, context);
@@ -324,7 +331,7 @@ impl Machine for Cpu {
             if stop == RawExit::Synchronous && exit::is_call(context) {
                 return Exit::Call;
             }
-            if let Some(exit) = self.judge(vcpu, context, stop) {
+            if let Some(exit) = self.judge(vcpu, context, stop, &mut retries) {
                 return exit;
             }
         }

@@ -96,20 +96,19 @@ fn fault(pc: u64, esr: u64, address: Option<u64>) -> Decoded {
 /// An access to the GIC's distributor or redistributors, where a partition has nothing mapped.
 fn distributor_access(context: &VcpuContext) -> Option<Access> {
     let syndrome = Syndrome(context.esr);
-    // In whichever address space it is: QEMU says the non-secure one of secure addresses, too.
-    let (page, _) = unmapped_page(context)?;
+    let page = unmapped_page(context)?;
     let register = gic::register_at((page | context.far & 0xfff) as usize, 1 << (syndrome.0 >> 22 & 3))?;
     // The syndrome has the instruction's registers for single accesses only, not for pairs; nor when it was a table walk.
     let valid = syndrome.0 & 1 << 24 != 0 && syndrome.0 & 1 << 7 == 0;
     valid.then(|| traps::access(context, Register::Distributor(register), syndrome.0 & 1 << 6 == 0, (syndrome.0 >> 16 & 0x1f) as usize))
 }
 
-/// The page of a stage 2 translation fault, and whether it is in the secure address space.
-pub fn unmapped_page(context: &VcpuContext) -> Option<(u64, bool)> {
+/// The page of a stage 2 translation fault. In which address space is not told: QEMU 10 has HPFAR_EL2.NS the wrong way round.
+pub fn unmapped_page(context: &VcpuContext) -> Option<u64> {
     let syndrome = Syndrome(context.esr);
     // From a lower exception level; translation fault at level 0 to 3.
     let fault = matches!(syndrome.class(), CLASS_INSTRUCTION_ABORT | CLASS_DATA_ABORT) && syndrome.0 & 0x3c == 4;
-    fault.then_some(((context.hpfar & 0xff_ffff_fff0) << 8, context.hpfar >> 63 == 0))
+    fault.then_some((context.hpfar & 0xff_ffff_fff0) << 8)
 }
 
 /// The intermediate physical address of a stage 2 fault.

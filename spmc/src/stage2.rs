@@ -127,15 +127,14 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-/// Whether a partition's tables map a page now. While they are changed, entries that stay what they are vanish for a moment
+/// Whether a partition's tables map a page now, in one address space or the other. While they are changed, entries that stay what they are vanish for a moment
 /// (break-before-make), and its vCPUs on other cores may fault on them.
-pub fn is_mapped(partition: u8, page: u64, secure: bool) -> bool {
+pub fn is_mapped(partition: u8, page: u64) -> bool {
     let space = space(partition).lock();
     let Some(roots) = space.roots else { return false };
     let mut pool = POOL.lock();
     let tables = Tables::new(&mut pool, User::Partition(roots.vmid));
-    let root = if secure { roots.secure } else { roots.non_secure };
-    root.walk(&tables, page).is_some_and(|leaf| leaf.attributes & VALID != 0)
+    [roots.secure, roots.non_secure].iter().any(|root| root.walk(&tables, page).is_some_and(|leaf| leaf.attributes & VALID != 0))
 }
 
 /// Takes everything from a partition that has failed, so that its vCPUs on other cores stop at their next instruction. The

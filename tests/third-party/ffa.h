@@ -35,10 +35,16 @@ void ffa_call(struct regs *regs);
 #define FFA_MEM_PERM_GET		0x84000088
 #define FFA_MEM_PERM_SET		0xc4000089
 #define FFA_PARTITION_INFO_GET_REGS	0xc400008b
+#define FFA_MEM_SHARE			0xc4000073
+#define FFA_MEM_RETRIEVE_REQ		0xc4000074
+#define FFA_MEM_RETRIEVE_RESP		0x84000075
+#define FFA_MEM_RELINQUISH		0x84000076
+#define FFA_MEM_RECLAIM			0x84000077
 #define PSCI_CPU_ON			0xc4000003
 #define PSCI_SYSTEM_OFF			0x84000008
 
 #define DENIED ((u32)-6)
+#define ABORTED ((u32)-8)
 
 static inline u64 ffa(struct regs *r, u64 function, u64 a, u64 b, u64 c)
 {
@@ -51,6 +57,15 @@ static inline u64 ffa(struct regs *r, u64 function, u64 a, u64 b, u64 c)
 	ffa_call(r);
 	return r->x[0];
 }
+
+/* What a partition is asked for: x3 of a request. */
+enum {
+	WHAT_DID_YOU_SEE,
+	SHARE,			/* the page x4 with the partition x5; the answer's x3 is the handle, or 0 */
+	BORROW,			/* handle x4 from x5; x3: the first word there, x4: the memory's attributes; x3 = 0: refused */
+	TAKE_BACK,		/* handle x4; x3: 1 or 0 */
+	TOUCH,			/* writes x5 to address x4; x3: what is there then */
+};
 
 /* What a partition found out about itself: x3 to x7 of its answers. */
 enum {

@@ -54,14 +54,28 @@ static void check(const char *name, u64 found, u64 expected)
 	print("\n");
 }
 
-/* Asks a partition what it saw; resumes it when it is interrupted. */
-static u64 ask(struct regs *r, u64 id)
+/* Sends a partition a wish; resumes it when it is interrupted. */
+static u64 wish(struct regs *r, u64 id, u64 what, u64 x4, u64 x5)
 {
-	u64 function = ffa(r, FFA_DIRECT_REQ, id, 0, 0);
+	for (int i = 0; i < 18; i++)
+		r->x[i] = 0;
+	r->x[0] = FFA_DIRECT_REQ;
+	r->x[1] = id;
+	r->x[3] = what;
+	r->x[4] = x4;
+	r->x[5] = x5;
+	ffa_call(r);
+	u64 function = r->x[0];
 
 	while (function == FFA_INTERRUPT)
 		function = ffa(r, FFA_RUN, r->x[1], 0, 0);
 	return function;
+}
+
+/* Asks a partition what it saw. */
+static u64 ask(struct regs *r, u64 id)
+{
+	return wish(r, id, WHAT_DID_YOU_SEE, 0, 0);
 }
 
 struct expected {
@@ -105,6 +119,43 @@ static void check_discovery(void)
 	check("five partitions with six services", ffa(&r, FFA_PARTITION_INFO_GET_REGS, 0, 0, 0) == FFA_SUCCESS_64 ? (r.x[2] & 0xffff) + 1 : 0, 6);
 	/* The first one's second UUID, 5ec0ad00-0000-4000-8000-000000000001, by its two registers. */
 	check("a second UUID finds its partition", ffa(&r, FFA_PARTITION_INFO_GET_REGS, 0x0040000000adc05e, 0x0100000000000080, 0) == FFA_SUCCESS_64 ? r.x[3] & 0xffff : 0, 0x8001);
+}
+
+/* The second partition's manifest gives it a region of the normal world's memory, which it shares with the others. */
+#define NON_SECURE 0x50000000
+#define PATTERN 0x0123456789abcdef
+
+static void check_sharing(void)
+{
+	struct regs r;
+	volatile u64 *memory = (volatile u64 *)NON_SECURE;
+
+	print("# sharing\n");
+	/* Only those at S-EL0: with its MMU off a partition at S-EL1 reaches secure addresses alone. */
+	for (u64 borrower = 0x8003; borrower <= 0x8005; borrower += 2) {
+		*memory = PATTERN;
+		wish(&r, 0x8002, SHARE, NON_SECURE, borrower);
+		u64 handle = r.x[3];
+
+		check("a partition shares its non-secure region", handle != 0, 1);
+		wish(&r, borrower, BORROW, handle, 0x8002);
+		check("the borrower reads it", r.x[3], PATTERN);
+		check("and is told that it is non-secure", r.x[4] >> 6 & 1, 1);
+		check("the borrower has written it", *memory, ~PATTERN);
+		wish(&r, 0x8002, TAKE_BACK, handle, 0);
+		check("it is taken back", r.x[3], 1);
+	}
+	/* And a region of its own secure memory, outside what its load address begins. */
+	wish(&r, 0x8002, TOUCH, 0x0ef20000, PATTERN);
+	wish(&r, 0x8002, SHARE, 0x0ef20000, 0x8003);
+	u64 handle = r.x[3];
+
+	check("a partition shares a secure region", handle != 0, 1);
+	wish(&r, 0x8003, BORROW, handle, 0x8002);
+	check("the borrower reads and writes it", r.x[3], PATTERN);
+	check("and is told that it is secure", r.x[4] >> 6 & 1, 0);
+	wish(&r, 0x8002, TAKE_BACK, handle, 0);
+	check("it is taken back", r.x[3], 1);
 }
 
 #if defined(VHE)
@@ -159,6 +210,17 @@ void secondary_main(u64 core)
 		__asm__ volatile("wfi");
 }
 
+/* The non-secure region by its secure address, as with the MMU off: it is not there, and the partition ends. */
+static void check_end(void)
+{
+	struct regs r;
+
+	print("# end\n");
+	check("a region of the other address space is not there", wish(&r, 0x8002, TOUCH, NON_SECURE, 0), FFA_ERROR);
+	check("whoever touches it has ended", (u32)r.x[2], ABORTED);
+	check("the others serve on", ask(&r, 0x8003), FFA_DIRECT_RESP);
+}
+
 static void check_cores(void)
 {
 	struct regs r;
@@ -188,8 +250,10 @@ void payload_main(void)
 	check("FF-A 1.2", ffa(&r, FFA_VERSION, 0x10002, 0, 0), 0x10002);
 	check_discovery();
 	check_partitions();
+	check_sharing();
 	check_registers();
 	check_cores();
+	check_end();
 	print("SUITE DONE: ");
 	print_number(passed, 10);
 	print(" passed, ");

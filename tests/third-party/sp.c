@@ -142,6 +142,83 @@ static u64 core(void)
 #endif
 }
 
+static u64 my_id(void)
+{
+	struct regs r;
+
+	ffa(&r, FFA_ID_GET, 0, 0, 0);
+	return r.x[2] & 0xffff;
+}
+
+/* A memory transaction of one borrower in TX, in the layout of FF-A 1.1. */
+static u32 describe(u64 sender, u64 borrower, u64 handle, u32 attributes, u32 permissions, u64 page)
+{
+	u32 *words = (u32 *)tx;
+
+	for (int i = 0; i < 32; i++)
+		words[i] = 0;
+	words[0] = sender | attributes << 16;
+	words[2] = handle;
+	words[3] = handle >> 32;
+	words[6] = 16;		/* bytes of an access descriptor */
+	words[7] = 1;
+	words[8] = 48;
+	words[12] = borrower | permissions << 16;
+	if (!page)
+		return 64;
+	words[13] = 64;
+	words[16] = 1;
+	words[17] = 1;
+	words[20] = page;
+	words[21] = page >> 32;
+	words[22] = 1;
+	return 96;
+}
+
+/* Normal memory, write-back, inner shareable; read and write. */
+#define ATTRIBUTES 0x2f
+#define READ_WRITE 2
+
+static u64 share(u64 page, u64 borrower)
+{
+	struct regs r;
+	u32 size = describe(my_id(), borrower, 0, ATTRIBUTES, READ_WRITE, page);
+
+	return ffa(&r, FFA_MEM_SHARE, size, size, 0) == FFA_SUCCESS_32 ? r.x[3] << 32 | (u32)r.x[2] : 0;
+}
+
+static u64 borrow(u64 handle, u64 sender, u64 *attributes)
+{
+	struct regs r;
+	u32 size = describe(sender, my_id(), handle, ATTRIBUTES, READ_WRITE, 0);
+
+	if (ffa(&r, FFA_MEM_RETRIEVE_REQ, size, size, 0) != FFA_MEM_RETRIEVE_RESP)
+		return 0;
+	const u32 *words = (const u32 *)rx;
+	const u32 *composite = (const u32 *)(rx + words[13]);
+	volatile u64 *page = (volatile u64 *)((u64)composite[5] << 32 | composite[4]);
+	u64 found = *page;
+
+	*attributes = words[0] >> 16;
+	*page = ~found;
+	ffa(&r, FFA_RX_RELEASE, 0, 0, 0);
+	u32 *release = (u32 *)tx;
+
+	release[0] = handle;
+	release[1] = handle >> 32;
+	release[2] = 0;
+	release[3] = 1;
+	release[4] = my_id();
+	return ffa(&r, FFA_MEM_RELINQUISH, 0, 0, 0) == FFA_SUCCESS_32 ? found : 0;
+}
+
+static u64 take_back(u64 handle)
+{
+	struct regs r;
+
+	return ffa(&r, FFA_MEM_RECLAIM, (u32)handle, handle >> 32, 0) == FFA_SUCCESS_32;
+}
+
 /* Answers requests for ever. */
 void serve(void)
 {
@@ -155,15 +232,33 @@ void serve(void)
 		}
 		u64 ids = (r.x[1] & 0xffff) << 16 | (r.x[1] >> 16 & 0xffff);
 
+		u64 wish = r.x[3], x4 = r.x[4], x5 = r.x[5];
+
 		for (int i = 0; i < 18; i++)
 			r.x[i] = 0;
 		r.x[0] = FFA_DIRECT_RESP;
 		r.x[1] = ids;
-		r.x[3] = seen;
-		r.x[4] = boot_register;
-		r.x[5] = buffers;
-		r.x[6] = scratch;
-		r.x[7] = core();
+		switch (wish) {
+		case SHARE:
+			r.x[3] = share(x4, x5);
+			break;
+		case BORROW:
+			r.x[3] = borrow(x4, x5, &r.x[4]);
+			break;
+		case TOUCH:
+			*(volatile u64 *)x4 = x5;
+			r.x[3] = *(volatile u64 *)x4;
+			break;
+		case TAKE_BACK:
+			r.x[3] = take_back(x4);
+			break;
+		default:
+			r.x[3] = seen;
+			r.x[4] = boot_register;
+			r.x[5] = buffers;
+			r.x[6] = scratch;
+			r.x[7] = core();
+		}
 		ffa_call(&r);
 		function = r.x[0];
 	}
