@@ -79,13 +79,22 @@ fn lent(at: Instance, kind: Kind, check: impl FnOnce(u64) -> Outcome) -> Outcome
     })
 }
 
-/// What a borrower sends, as it should be.
+/// What a borrower of shared memory sends, as it should be.
 fn right(at: Instance, handle: u64) -> Draft {
     Draft::borrower(at, Instance::Ns.id(), handle)
 }
 
-fn retrieve(at: Instance, handle: u64) -> Result<(), Problem> {
-    let retrieved = right(at, handle).retrieve(at)?;
+/// What a borrower sends, as it should be: the only one of lent memory says that it does not execute it.
+fn right_of(at: Instance, kind: Kind, handle: u64) -> Draft {
+    let mut draft = right(at, handle);
+    if kind != Kind::Share {
+        draft.put(draft.access(0) + access::PERMISSIONS, &[2 | 1 << 2]);
+    }
+    draft
+}
+
+fn retrieve(at: Instance, kind: Kind, handle: u64) -> Result<(), Problem> {
+    let retrieved = right_of(at, kind, handle).retrieve(at)?;
     ensure!(retrieved.is_ok(), "a right request is refused with {:?}", retrieved.err());
     expect!(release(at)?, Ok(()), "when releasing RX");
     Ok(())
@@ -94,7 +103,7 @@ fn retrieve(at: Instance, handle: u64) -> Result<(), Problem> {
 /// Runs a check while the partition has retrieved the normal world's page.
 fn borrowed(at: Instance, check: impl FnOnce(u64) -> Outcome) -> Outcome {
     lent(at, Kind::Share, |handle| {
-        retrieve(at, handle)?;
+        retrieve(at, Kind::Share, handle)?;
         let outcome = check(handle);
         expect!(relinquish(at, handle, 0, 1, at.id())?, Ok(()), "when relinquishing");
         outcome
@@ -104,10 +113,10 @@ fn borrowed(at: Instance, check: impl FnOnce(u64) -> Outcome) -> Outcome {
 /// A mistake in a request; afterwards the right one is taken.
 fn refused(at: Instance, kind: Kind, expected: &[Status], mistake: impl Fn(&mut Draft)) -> Outcome {
     lent(at, kind, |handle| {
-        let mut draft = right(at, handle);
+        let mut draft = right_of(at, kind, handle);
         mistake(&mut draft);
         let found = not_retrieved(at, handle, &draft, expected)?;
-        retrieve(at, handle)?;
+        retrieve(at, kind, handle)?;
         expect!(relinquish(at, handle, 0, 1, at.id())?, Ok(()), "when relinquishing");
         Ok(found)
     })
@@ -174,7 +183,7 @@ fn description_waits_for_the_rx_buffer(at: Instance) -> Outcome {
         let busy = right(at, handle).retrieve(at)?;
         expect!(release(at)?, Ok(()), "when releasing RX");
         expect!(busy.err(), Some(Status::Busy));
-        retrieve(at, handle)?;
+        retrieve(at, Kind::Share, handle)?;
         expect!(relinquish(at, handle, 0, 1, at.id())?, Ok(()), "when relinquishing");
         pass!("BUSY")
     })
@@ -192,7 +201,7 @@ fn rest_of_a_description_that_is_whole_is_invalid(at: Instance) -> Outcome {
 
 fn memory_is_relinquished_once(at: Instance) -> Outcome {
     lent(at, Kind::Share, |handle| {
-        retrieve(at, handle)?;
+        retrieve(at, Kind::Share, handle)?;
         expect!(relinquish(at, handle, 0, 1, at.id())?, Ok(()), "for the first time");
         expect!(relinquish(at, handle, 0, 1, at.id())?, Err(Status::Denied));
         pass!("DENIED")
