@@ -187,12 +187,15 @@ impl Spmc {
     }
 
     /// A non-secure interrupt while a partition runs: the whole chain stops and the normal world gets the core, unless the
-    /// partition is first asked to end its request.
+    /// partition, or one that waits for its answer, is first asked to end its request.
     fn preempt<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Next {
         let (_, state) = self.vcpu(vcpu);
         // Where they are held, this one got in before the mask did.
         if state.holds_interrupts() || self.request_managed_exit(vcpu) {
             return Next::Resume(vcpu);
+        }
+        if let Some(caller) = self.request_managed_exit_of_callers(machine, vcpu) {
+            return Next::Resume(caller);
         }
         let head = self.head_of_chain(vcpu);
         machine.leave_to_normal_world();

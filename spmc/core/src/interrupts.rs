@@ -307,6 +307,31 @@ impl Spmc {
         quiet
     }
 
+    /// Whether the conversation is to end soon, by a managed exit.
+    pub(crate) fn is_to_exit(&self, vcpu: VcpuId) -> bool {
+        let (partition, state) = self.vcpu(vcpu);
+        let able = partition.config().is_some_and(|c| matches!(c.normal_world_interrupts, NormalWorldInterrupts::ManagedExit { .. }));
+        able && state.holds_interrupts()
+    }
+
+    /// A normal-world interrupt while `vcpu` runs, for a request that a partition makes which can be asked for a managed exit:
+    /// `vcpu` is preempted, and its caller's request returns FFA_INTERRUPT (section 8.3). Who goes on instead.
+    pub(crate) fn request_managed_exit_of_callers<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Option<VcpuId> {
+        let mut at = vcpu;
+        for _ in 0..crate::MAX_PARTITIONS {
+            let Caller::Partition(caller) = self.vcpu(at).1.caller() else { break };
+            if self.request_managed_exit(caller) {
+                machine.park(vcpu);
+                self.vcpu(vcpu).1.publish(RunState::Preempted);
+                let _ = self.vcpu(caller).1.claim(RunState::Blocked);
+                deliver(machine, caller, 0, Regs::new(&[u64::from(function::INTERRUPT), self.target_info(at)]));
+                return Some(caller);
+            }
+            at = caller;
+        }
+        None
+    }
+
     /// A normal-world interrupt while `vcpu` processes a request: asks it to end the request soon, if it is one that can.
     /// The interrupt waits meanwhile (DEN0077A v1.2 section 9.3.1.3).
     pub(crate) fn request_managed_exit(&self, vcpu: VcpuId) -> bool {

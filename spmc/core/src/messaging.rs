@@ -182,8 +182,9 @@ impl Spmc {
             return Ok(self.fail(machine, vcpu, &fault));
         }
         let framework = model == Model::Framework;
-        // It has to go on with a callee that its interrupt took the core from.
-        if !(model.is_direct() || framework) || state.callee().is_some() {
+        // It has to go on with a callee that its interrupt took the core from, but not to make a managed exit.
+        let leaves = state.callee().filter(|_| self.is_to_exit(vcpu) && state.left().is_none());
+        if !(model.is_direct() || framework) || state.callee() != leaves {
             return Err(Status::Denied);
         }
         let requester = match state.caller() {
@@ -209,6 +210,11 @@ impl Spmc {
         let reserved = if model == Model::Direct2 { call.regs.0[2] | call.regs.0[3] } else { u64::from(call.regs.w(2)) };
         if reserved != 0 {
             return Err(Status::InvalidParameters);
+        }
+        if leaves.is_some() {
+            // FFA_RUN goes on with it, in a later conversation.
+            state.set_left(leaves);
+            state.set_callee(None);
         }
         Ok(self.finish(machine, vcpu, message(call.regs)))
     }
@@ -260,7 +266,7 @@ impl Spmc {
         Ok(Next::Resume(target))
     }
 
-    /// FFA_RUN from a partition: for a callee that yielded to it, or that an interrupt of its own took the core from.
+    /// FFA_RUN from a partition: for a callee that yielded to it, or that an interrupt took the core from in its favour.
     pub(crate) fn run_from_partition<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, call: &Call) -> Result<Next, Status> {
         // Whoever schedules the normal world's endpoints, a partition does not.
         if !call.sender_receiver().0.is_secure() {
@@ -269,9 +275,12 @@ impl Spmc {
         let (target, config) = self.run_target(call)?;
         let (partition, state) = self.vcpu(target);
         let (_, own) = self.vcpu(vcpu);
-        let interrupted = own.callee() == Some(target);
+        let left = own.left() == Some(target);
+        let interrupted = own.callee() == Some(target) || left;
         if partition.has_failed() {
-            if interrupted {
+            if left {
+                own.set_left(None);
+            } else if interrupted {
                 own.set_callee(None);
             }
             return Err(Status::Aborted);
@@ -292,6 +301,9 @@ impl Spmc {
         }
         if !interrupted {
             deliver(machine, target, function::YIELD, Regs::success(&[]));
+        }
+        if left {
+            own.set_left(None);
         }
         own.set_callee(Some(target));
         own.publish_blocked();

@@ -85,6 +85,7 @@ pub struct Vcpu {
     state: AtomicU8,
     model: AtomicU8,
     callee: AtomicU64,
+    left: AtomicU64,
     caller: AtomicU64,
     /// Normal-world interrupts wait while this vCPU runs.
     holds_interrupts: AtomicBool,
@@ -105,6 +106,7 @@ impl Vcpu {
             state: AtomicU8::new(RunState::Off as u8),
             model: AtomicU8::new(Model::Init as u8),
             callee: AtomicU64::new(NOBODY),
+            left: AtomicU64::new(NOBODY),
             caller: AtomicU64::new(0),
             holds_interrupts: AtomicBool::new(false),
             core: AtomicU8::new(0),
@@ -211,16 +213,31 @@ impl Vcpu {
 
     /// Remembers whom this vCPU called, so that FFA_RUN of the head of a chain finds its tail.
     pub fn set_callee(&self, callee: Option<VcpuId>) {
-        self.callee.store(callee.map_or(NOBODY, |v| SOMEBODY | u64::from(v.partition) << 8 | u64::from(v.index)), Ordering::Relaxed);
+        self.callee.store(encode_callee(callee), Ordering::Relaxed);
+    }
+
+    /// Remembers a callee that was interrupted and still is when this vCPU, asked for a managed exit, ends its conversation.
+    pub fn set_left(&self, callee: Option<VcpuId>) {
+        self.left.store(encode_callee(callee), Ordering::Relaxed);
+    }
+
+    /// The callee that an earlier conversation left behind.
+    pub fn left(&self) -> Option<VcpuId> {
+        decode_callee(self.left.load(Ordering::Relaxed))
     }
 
     /// Whom this vCPU called last and still waits for.
     pub fn callee(&self) -> Option<VcpuId> {
-        match self.callee.load(Ordering::Relaxed) {
-            NOBODY => None,
-            v => Some(VcpuId { partition: (v >> 8) as u8, index: v as u8 }),
-        }
+        decode_callee(self.callee.load(Ordering::Relaxed))
     }
+}
+
+fn encode_callee(callee: Option<VcpuId>) -> u64 {
+    callee.map_or(NOBODY, |v| SOMEBODY | u64::from(v.partition) << 8 | u64::from(v.index))
+}
+
+fn decode_callee(word: u64) -> Option<VcpuId> {
+    (word != NOBODY).then_some(VcpuId { partition: (word >> 8) as u8, index: word as u8 })
 }
 
 fn encode(caller: Caller) -> u64 {

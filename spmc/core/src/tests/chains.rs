@@ -283,6 +283,61 @@ fn queued_normal_world_interrupts_wait_for_the_answer() {
 }
 
 #[test]
+fn a_caller_makes_a_managed_exit_for_its_callee_and_goes_on_with_it_later() {
+    let mut bench = Bench::new(Version::V1_2);
+    let run = |id: u64| [u64::from(function::RUN), id << 16];
+    let config = PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: true }, ..s_el1(0x8001) };
+    bench.add(config, move |guest| {
+        let request = guest.wait();
+        let interrupted = guest.request(0x8002, &[]);
+        assert_eq!(interrupted, Regs::new(&[u64::from(function::INTERRUPT), 0x8002_0000]));
+        assert!(guest.irq() && guest.held());
+        assert_eq!(guest.interrupt(), 4);
+        let request = guest.respond(&request, &[1]);
+        assert!(!guest.held());
+        assert_eq!(guest.request(0x8002, &[]), error(Status::Busy), "it is in the middle of the first");
+        let answer = guest.call(&run(0x8002));
+        let request = guest.respond(&request, &[answer.0[3]]);
+        assert_eq!(guest.call(&run(0x8002)), error(Status::Denied), "nothing is left");
+        guest.respond(&request, &[3]);
+    });
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        guest.respond(&request, &[2]);
+    });
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]).0[3], 1, "the managed exit");
+    assert_eq!(bench.request(0x8002, &[]), error(Status::Busy));
+    assert_eq!(bench.resume(0x8002, 0), error(Status::Denied), "its caller goes on with it");
+    assert_eq!(bench.request(0x8001, &[]).0[3], 2);
+    assert_eq!(bench.request(0x8001, &[]).0[3], 3);
+}
+
+#[test]
+fn a_callee_that_is_left_behind_survives_its_caller() {
+    let mut bench = Bench::new(Version::V1_2);
+    let config = PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: true }, ..s_el1(0x8001) };
+    bench.add(config, |guest| {
+        let request = guest.wait();
+        guest.request(0x8002, &[]);
+        guest.respond(&request, &[1]);
+        guest.crash();
+    });
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        let request = guest.respond(&request, &[2]);
+        guest.respond(&request, &[4]);
+    });
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]).0[3], 1);
+    assert_eq!(bench.request(0x8001, &[]), error(Status::Aborted));
+    assert_eq!(bench.resume(0x8002, 0), error(Status::Aborted), "its answer has nobody to go to");
+    assert_eq!(bench.request(0x8002, &[]).0[3], 4);
+}
+
+#[test]
 fn a_managed_exit_is_asked_for_by_fiq() {
     let mut bench = Bench::new(Version::V1_2);
     let config = PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: false }, ..s_el1(0x8001) };
