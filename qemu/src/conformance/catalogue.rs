@@ -1,5 +1,6 @@
 //! What checks there are: the catalogue that the payload carries in its ELF file, and the checks that a boot makes of it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -87,11 +88,15 @@ pub fn read(elf: &Path) -> Result<Vec<Rule>> {
 }
 
 fn parse(text: &str) -> Result<Vec<Rule>> {
+    let mut seen = HashSet::new();
     text.lines()
         .enumerate()
         .map(|(number, line)| {
             let fields: Vec<&str> = line.split('\t').collect();
             let [group, name, section, instances, versions, expected] = fields[..] else { bail!("the catalogue has the line '{line}'") };
+            if !seen.insert((group, name)) {
+                bail!("the catalogue has {group}.{name} twice: is its file twice in the payload's table?");
+            }
             let (from, to) = versions.split_once(' ').with_context(|| format!("the catalogue has the versions '{versions}'"))?;
             Ok(Rule {
                 number,
@@ -160,5 +165,6 @@ mod tests {
     #[test]
     fn a_broken_catalogue_is_named() {
         assert!(parse("a\tb\n").unwrap_err().to_string().contains("a\tb"));
+        assert!(parse(&format!("{TEXT}{TEXT}")).unwrap_err().to_string().contains("a.one twice"));
     }
 }

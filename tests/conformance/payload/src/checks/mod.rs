@@ -47,7 +47,6 @@ pub const TABLE: &[&[Check]] = &[
     requests::mixed::CHECKS,
     preemption::CHECKS,
     memory::CHECKS,
-    memory_rules::CHECKS,
     lending::CHECKS,
     borrowing::CHECKS,
     memory_rules::CHECKS,
