@@ -22,6 +22,8 @@ use crate::project::Project;
 
 /// The target triple of everything that runs on the board, except for UEFI applications.
 pub const TARGET: &str = "aarch64-unknown-none-softfloat";
+/// What every CPU with Secure EL2 has (Armv8.4), beyond the target's baseline: atomic instructions in place of loops.
+const CPU_FEATURES: &str = "+lse";
 /// The target triple of UEFI applications.
 pub const UEFI_TARGET: &str = "aarch64-unknown-uefi";
 
@@ -107,14 +109,20 @@ impl Toolchain {
         command.current_dir(&project.root).args(["build", "--quiet", "--target", target]);
         command.arg("--target-dir").arg(target_dir);
         command.args(["--profile", profile.directory()]);
+        let mut flags = Vec::new();
+        if target == TARGET {
+            flags.push(format!("-Ctarget-feature={CPU_FEATURES}"));
+        }
         if self == Self::Debian {
             let path = std::env::var("PATH").unwrap_or_default();
             command.env("PATH", format!("/usr/bin:{path}")).env_remove("RUSTUP_TOOLCHAIN");
             // Packaged compilers carry the standard library's source but call building it unstable.
             let linker = if target == UEFI_TARGET { "lld-link" } else { "ld.lld" };
-            command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", format!("-Clinker={linker}"));
+            command.env("RUSTC_BOOTSTRAP", "1");
+            flags.push(format!("-Clinker={linker}"));
             command.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
+        command.env("RUSTFLAGS", flags.join(" "));
         command
     }
 }

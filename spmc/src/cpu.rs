@@ -559,8 +559,8 @@ impl Machine for Cpu {
     }
 }
 
-/// A page of zeroes to copy from.
-static ZEROES: [u8; PAGE as usize] = [0; PAGE as usize];
+/// Zeroes to copy from.
+static ZEROES: [u8; 256] = [0; 256];
 
 impl PageTables for Cpu {
     fn holdings(&self, owner: Owner, page: u64, pages: u64) -> (Option<Holding>, u64) {
@@ -595,8 +595,8 @@ impl PageTables for Cpu {
     }
 
     fn zero(&mut self, start: Address, pages: u64) -> Result<(), AccessFault> {
-        for n in 0..pages {
-            self.write(Address { pa: start.pa + n * PAGE, ..start }, &ZEROES)?;
+        for at in (start.pa..start.pa + pages * PAGE).step_by(ZEROES.len()) {
+            self.write(Address { pa: at, ..start }, &ZEROES)?;
         }
         physical::clean(start.pa, pages * PAGE);
         Ok(())

@@ -1,7 +1,9 @@
 //! UUIDs in the byte orders that FF-A uses. EDK2's GUID order is a third one and is converted by EDK2 itself.
 
-/// A UUID; the bytes are in the order in which the text form prints them (RFC 4122).
+/// A UUID; the bytes are in the order in which the text form prints them (RFC 4122). Aligned, so that they are compared and
+/// moved as words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(align(8))]
 pub struct Uuid(pub [u8; 16]);
 
 impl Uuid {
