@@ -121,9 +121,26 @@ struct Vcpu {
     body: Option<Body>,
 }
 
+/// Uses of the machine that one call may come to, from the caller's entry to the next entry of a partition or of the normal
+/// world; each range of a memory transaction may add four.
+const WORK_OF_A_CALL: usize = 128;
+
+/// What the SPMC has done for the call that it is at on one core.
+#[derive(Clone, Default)]
+struct Work {
+    /// It is at one.
+    busy: bool,
+    uses: usize,
+    /// Guest memory that it has read: nothing is read twice, so that nobody can change it in between.
+    read: Vec<(Address, usize)>,
+}
+
 /// What cores share.
 #[derive(Default)]
 pub struct World {
+    work: [Work; MAX_CORES],
+    /// Uses beyond [`WORK_OF_A_CALL`] that a test allows.
+    pub more_work: usize,
     vcpus: [[Vcpu; MAX_CORES]; MAX_PARTITIONS],
     memory: BTreeMap<(bool, u64), Vec<u8>>,
     holdings: BTreeMap<(u8, u64), Holding>,
@@ -156,6 +173,8 @@ pub struct Fake {
     core: usize,
     /// The registers that the SPMC works on at present, and whose they are.
     latest: Option<(VcpuId, Regs)>,
+    /// It is a guest's, or a test's own: what is done with it is no work of a call.
+    apart: bool,
 }
 
 impl Fake {
@@ -163,12 +182,29 @@ impl Fake {
     pub fn world(&self) -> MutexGuard<'_, World> {
         elsewhere();
         // A test that failed while it held the world has said so already.
-        self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        let mut world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let world_now = &mut *world;
+        let work = &mut world_now.work[self.core];
+        if work.busy && !self.apart {
+            work.uses += 1;
+            assert!(work.uses <= WORK_OF_A_CALL + world_now.more_work, "one call uses the machine without end");
+        }
+        world
+    }
+
+    /// The SPMC begins to work for a call.
+    pub fn begin(&self) {
+        self.world().work[self.core] = Work { busy: true, ..Work::default() };
+    }
+
+    /// Whoever called goes on.
+    pub fn end(&self) {
+        self.world().work[self.core] = Work::default();
     }
 
     /// The same machine, as core `core` sees it.
     pub fn on(&self, core: usize) -> Self {
-        Self { world: self.world.clone(), core, latest: None }
+        Self { world: self.world.clone(), core, latest: None, apart: false }
     }
 
     /// Puts the registers at hand where other cores see them.
@@ -342,6 +378,7 @@ impl Machine for Fake {
 
     fn run(&mut self, vcpu: VcpuId) -> Exit {
         self.write_back();
+        self.end();
         let (body, entry) = {
             let mut world = self.world();
             let held = world.held[self.core];
@@ -357,7 +394,9 @@ impl Machine for Fake {
             state.resident = Some(self.core);
             let body = state.body.take().expect("only a vCPU that was reset runs");
             let entered = Entry { regs: state.regs, core: self.core, irq: state.irq, fiq: state.fiq, held };
-            world.entries.as_mut().map(|entries| entries.push(entry));
+            if let Some(entries) = world.entries.as_mut() {
+                entries.push(entry);
+            }
             (body, entered)
         };
         elsewhere();
@@ -369,6 +408,7 @@ impl Machine for Fake {
             }
         };
         elsewhere();
+        self.begin();
         let mut world = self.world();
         let state = world.vcpu(vcpu);
         state.running = false;
@@ -395,7 +435,7 @@ impl Machine for Fake {
         state.regs = Regs::new(&[x0]);
         state.resident = Some(core);
         let Some(script) = state.scripts.pop_front() else { panic!("{vcpu:?} has no script for this reset") };
-        let bench = Bench::for_guest(script.spmc, Fake { world, core, latest: None });
+        let bench = Bench::for_guest(script.spmc, Fake { world, core, latest: None, apart: true });
         let run = match script.run {
             Part::Actor(scenario) => {
                 state.body = Some(Body::Play(Play::new(scenario, script.id, entry, bench)));
@@ -445,7 +485,13 @@ impl Machine for Fake {
     }
 
     fn read(&mut self, from: Address, out: &mut [u8]) -> Result<(), AccessFault> {
-        let world = self.world();
+        let mut world = self.world();
+        let work = &mut world.work[self.core];
+        if work.busy && !self.apart {
+            let overlaps = |(at, length): &(Address, usize)| at.secure == from.secure && at.pa < from.pa + out.len() as u64 && from.pa < at.pa + *length as u64;
+            assert!(!work.read.iter().any(overlaps), "{from:x?} is read twice in one call");
+            work.read.push((from, out.len()));
+        }
         for (n, byte) in out.iter_mut().enumerate() {
             let pa = from.pa + n as u64;
             *byte = world.memory.get(&(from.secure, pa & !(PAGE - 1))).ok_or(AccessFault)?[(pa % PAGE) as usize];

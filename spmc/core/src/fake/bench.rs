@@ -95,7 +95,7 @@ impl Bench {
         let parts = || (Arc::new(Spmc::new()), Arc::default());
         // They are made on a stack first, for which the tasks of loom have too little.
         let (spmc, world) = if cfg!(feature = "loom") { std::thread::spawn(parts).join().expect("nothing else happens there") } else { parts() };
-        let machine = Fake { world, core: 0, latest: None };
+        let machine = Fake { world, core: 0, latest: None, apart: false };
         let data = Permissions { execute: false, ..ALL };
         machine.world().give(Owner::NormalWorld, NORMAL_MEMORY, PAGES, data, false);
         let ends = Some(Arc::new(Ends(machine.world.clone())));
@@ -154,7 +154,9 @@ impl Bench {
 
     /// Initialises all partitions; returns how many failed.
     pub fn boot(&mut self) -> u8 {
-        self.spmc.initialise(&mut self.machine)
+        let failed = self.spmc.initialise(&mut self.machine);
+        self.machine.end();
+        failed
     }
 
     /// The same SPMC, as core `core` sees it.
@@ -175,11 +177,13 @@ impl Bench {
     /// A call of the normal world with all registers given.
     pub fn call_with(&mut self, regs: Regs) -> Regs {
         let mut regs = regs;
+        self.machine.begin();
         if self.general {
             self.spmc.general_path(&mut self.machine, &mut regs);
         } else {
             self.spmc.handle_normal_world(&mut self.machine, &mut regs);
         }
+        self.machine.end();
         regs
     }
 
@@ -229,6 +233,7 @@ impl Bench {
     /// A core comes up.
     pub fn core_on(&mut self) {
         self.spmc.core_on(&mut self.machine);
+        self.machine.end();
     }
 
     /// The SPMD says that the core goes off; returns the PSCI status.

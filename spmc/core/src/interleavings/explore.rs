@@ -6,6 +6,7 @@
 use crate::fake::Bench;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
+use std::boxed::Box;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -42,12 +43,15 @@ pub fn explore_once(test: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Runs `cores[n]` on core n, all at the same time; their results in order.
-pub fn together<T: Send + 'static>(bench: &Bench, cores: Vec<std::boxed::Box<dyn FnOnce(Bench) -> T + Send>>) -> Vec<T> {
+pub fn together<T: Send + 'static>(bench: &Bench, cores: Vec<Part<Bench, T>>) -> Vec<T> {
     at_once(cores.into_iter().enumerate().map(|(n, core)| (bench.on(n), core)).collect())
 }
 
+/// What a core does with what belongs to it.
+pub type Part<B, T> = Box<dyn FnOnce(B) -> T + Send>;
+
 /// Runs each of these with what belongs to it, all at the same time; their results in order.
-pub fn at_once<B: Send + 'static, T: Send + 'static>(cores: Vec<(B, std::boxed::Box<dyn FnOnce(B) -> T + Send>)>) -> Vec<T> {
+pub fn at_once<B: Send + 'static, T: Send + 'static>(cores: Vec<(B, Part<B, T>)>) -> Vec<T> {
     let threads: Vec<_> = cores.into_iter().map(|(bench, core)| shuttle::thread::spawn(move || core(bench))).collect();
     threads.into_iter().map(|thread| thread.join().expect("no core finds fault")).collect()
 }

@@ -93,7 +93,10 @@ impl Bench {
     }
 
     pub fn call(&mut self, from: From, x: &[u64]) -> Regs {
-        self.spmc.common_call(&mut self.machine, &Call { from, regs: &Regs::new(x) }).unwrap_or_else(Regs::error)
+        self.machine.begin();
+        let answer = self.spmc.common_call(&mut self.machine, &Call { from, regs: &Regs::new(x) }).unwrap_or_else(Regs::error);
+        self.machine.end();
+        answer
     }
 
     fn answer(&mut self, from: From, x: &[u64]) -> Answer<Regs> {
@@ -113,8 +116,15 @@ impl Bench {
         bytes
     }
 
+    /// A list of so many ranges will be at work: four uses of the machine for each may be needed.
+    fn allow(&self, ranges: usize) {
+        let mut world = self.machine.world();
+        world.more_work = world.more_work.max(4 * ranges);
+    }
+
     /// Sends a descriptor in fragments of `pieces` bytes and then the rest; returns the handle.
     pub fn send_in(&mut self, from: From, function: u32, bytes: &[u8], pieces: &[usize]) -> Answer<u64> {
+        self.allow(bytes.len() / 16);
         let mut rest = bytes;
         let mut pieces = pieces.iter().copied().chain(core::iter::repeat(PAGE as usize));
         let mut take = |rest: &mut &[u8]| {
