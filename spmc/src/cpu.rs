@@ -57,6 +57,8 @@ const TRAP_DEBUG: u64 = 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 
 const PHYSICAL_COUNTER: u64 = 1;
 /// EL1TVT of CNTHCTL_EL2 (FEAT_ECV): the virtual timer traps too.
 const TRAP_VIRTUAL_TIMER: u64 = 1 << 13;
+/// How often partitions' timers interrupt a core, at the most.
+const ALARMS_PER_SECOND: u64 = 20_000;
 /// PSTATE at entry of a partition at S-EL0.
 /// General-purpose register that a vCPU's index is in when it starts.
 const ENTRY_INDEX: usize = 4;
@@ -494,7 +496,9 @@ impl Machine for Cpu {
     }
 
     fn set_alarm(&mut self, deadline: Option<u64>) {
-        let alarm = deadline.unwrap_or(u64::MAX);
+        // Whoever was interrupted makes some progress before the next alarm.
+        let earliest = sysreg::cntpct_el0::read() + sysreg::cntfrq_el0::read() / ALARMS_PER_SECOND;
+        let alarm = deadline.map_or(u64::MAX, |deadline| deadline.max(earliest));
         if self.alarm != alarm {
             self.alarm = alarm;
             self.set_timer();
@@ -517,6 +521,22 @@ impl Machine for Cpu {
         self.time_limit_reached = false;
         let ticks = |ms| u64::from(ms) * (sysreg::cntfrq_el0::read() / 1000);
         self.time_limit = milliseconds.map_or(u64::MAX, |ms| sysreg::cntpct_el0::read() + ticks(ms));
+        self.set_timer();
+    }
+
+    fn stop_time_limit(&mut self) -> u64 {
+        let left = match core::mem::replace(&mut self.time_limit, u64::MAX) {
+            u64::MAX => 0,
+            // 0 stands for no limit.
+            limit => limit.saturating_sub(sysreg::cntpct_el0::read()).max(1),
+        };
+        self.set_timer();
+        left
+    }
+
+    fn resume_time_limit(&mut self, left: u64) {
+        self.time_limit_reached = false;
+        self.time_limit = if left == 0 { u64::MAX } else { sysreg::cntpct_el0::read() + left };
         self.set_timer();
     }
 

@@ -180,7 +180,11 @@ impl Spmc {
     }
 
     /// A vCPU that this core took off for something else, and now goes on with.
-    pub(crate) fn take_back(&self, vcpu: VcpuId) -> VcpuId {
+    /// `handler` is what it was taken off for: its own time goes on from where that began.
+    pub(crate) fn take_back<M: Machine>(&self, machine: &mut M, handler: VcpuId, vcpu: VcpuId) -> VcpuId {
+        if self.vcpu(vcpu).1.holds_interrupts() {
+            machine.resume_time_limit(self.vcpu(handler).1.time_left_to_caller());
+        }
         // Nobody else claims it: it was published as preempted with a caller that FFA_RUN refuses, or stayed claimed.
         let _ = self.vcpu(vcpu).1.claim(RunState::Preempted);
         vcpu
@@ -258,7 +262,7 @@ impl Spmc {
         state.publish(RunState::Off);
         match state.caller() {
             Caller::Partition(caller) => self.answer_partition(machine, caller, 0, Regs::error(Status::Aborted)),
-            Caller::Interrupted(vcpu) => Next::Resume(self.take_back(vcpu)),
+            Caller::Interrupted(interrupted) => Next::Resume(self.take_back(machine, vcpu, interrupted)),
             Caller::InterruptedNormalWorld => Next::Done(Regs::new(&[u64::from(function::NORMAL_WORLD_RESUME)])),
             _ => Next::Done(Regs::error(Status::Aborted)),
         }

@@ -53,6 +53,10 @@ pub enum Event {
     Routed(u32, usize),
     /// An interrupt was made secure or not.
     Security(u32, bool),
+    /// The time limit was stopped, and went on with what was left.
+    TimeLimitStopped,
+    /// See there.
+    TimeLimitResumed(u64),
     /// The time limit was set.
     TimeLimit(Option<u32>),
 }
@@ -559,6 +563,17 @@ impl Machine for Fake {
         let mut world = self.world();
         world.time_is_up = false;
         world.events.push(Event::TimeLimit(milliseconds));
+    }
+
+    fn stop_time_limit(&mut self) -> u64 {
+        let mut world = self.world();
+        world.events.push(Event::TimeLimitStopped);
+        // Another value each time.
+        1000 + world.events.iter().filter(|event| **event == Event::TimeLimitStopped).count() as u64
+    }
+
+    fn resume_time_limit(&mut self, left: u64) {
+        self.world().events.push(Event::TimeLimitResumed(left));
     }
 
     fn milliseconds(&self) -> Option<u64> {

@@ -173,7 +173,15 @@ impl Spmc {
             if vcpu == current {
                 continue;
             }
-            if self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current)) || self.unblock_for_interrupt(machine, vcpu, current) {
+            if self.enter_for_interrupt(machine, vcpu, Caller::Interrupted(current)) {
+                if self.vcpu(current).1.holds_interrupts() {
+                    // Each has its own time.
+                    self.vcpu(vcpu).1.leave_time_to_caller(machine.stop_time_limit());
+                    machine.set_time_limit(self.time_limit(vcpu));
+                }
+                return vcpu;
+            }
+            if self.unblock_for_interrupt(machine, vcpu, current) {
                 return vcpu;
             }
         }

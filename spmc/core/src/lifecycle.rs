@@ -83,6 +83,8 @@ impl Spmc {
                 machine.print(None, &line);
             }
         }
+        // Also those of partitions with one vCPU, which were set on another core.
+        self.set_alarm(machine);
     }
 
     /// Runs an execution context from reset to its FFA_MSG_WAIT; whether it got there.

@@ -145,6 +145,12 @@ pub trait Machine: memory::PageTables {
     /// Arms the SPMC's timer to fire after `milliseconds`; `None` stops it.
     fn set_time_limit(&mut self, milliseconds: Option<u32>);
 
+    /// Stops the SPMC's timer; what is left of its time, for [`Self::resume_time_limit`].
+    fn stop_time_limit(&mut self) -> u64;
+
+    /// Arms the SPMC's timer with what was left when it was stopped.
+    fn resume_time_limit(&mut self, left: u64);
+
     /// Milliseconds since some fixed time, for the report of what took how long; `None` without a clock.
     fn milliseconds(&self) -> Option<u64> {
         None

@@ -157,7 +157,7 @@ impl Spmc {
             Caller::Boot | Caller::Framework => Next::Done(Regs::success(&[])),
             Caller::NormalWorld(_) => Next::Done(Regs::new(&[u64::from(function::MSG_WAIT), 0])),
             Caller::InterruptedNormalWorld => Next::Done(Regs::new(&[u64::from(function::NORMAL_WORLD_RESUME)])),
-            Caller::Interrupted(vcpu) => Next::Resume(self.take_back(vcpu)),
+            Caller::Interrupted(interrupted) => Next::Resume(self.take_back(machine, vcpu, interrupted)),
             Caller::Partition(caller) => {
                 let wait = Regs::new(&[u64::from(function::MSG_WAIT)]);
                 self.answer_partition(machine, caller, function::RUN, wait)

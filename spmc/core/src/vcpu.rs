@@ -91,6 +91,8 @@ pub struct Vcpu {
     holds_interrupts: AtomicBool,
     /// The core that it runs on, or ran on last.
     core: AtomicU8,
+    /// What was left of the time of the vCPU that it took the core from.
+    time_left: AtomicU64,
 }
 
 /// No callee. Zero, as all that a fresh [`crate::Spmc`] holds is, so that it takes no room in the image.
@@ -110,6 +112,7 @@ impl Vcpu {
             caller: AtomicU64::new(0),
             holds_interrupts: AtomicBool::new(false),
             core: AtomicU8::new(0),
+            time_left: AtomicU64::new(0),
         }
     }
 
@@ -177,6 +180,16 @@ impl Vcpu {
     /// From now on they wait: the partition has been asked to end the conversation.
     pub fn hold_interrupts(&self) {
         self.holds_interrupts.store(true, Ordering::Relaxed);
+    }
+
+    /// Remembers how much of its time the vCPU has left that this one took the core from.
+    pub fn leave_time_to_caller(&self, left: u64) {
+        self.time_left.store(left, Ordering::Relaxed);
+    }
+
+    /// What [`Self::leave_time_to_caller`] remembered.
+    pub fn time_left_to_caller(&self) -> u64 {
+        self.time_left.load(Ordering::Relaxed)
     }
 
     /// The same conversation with another caller: the one before it has ended.

@@ -3,8 +3,11 @@
 
 use crate::PartitionConfig;
 use crate::fake::*;
-use crate::machine::{Address, Exit, Machine};
+use crate::distributor::Place;
+use crate::interface::Interface;
+use crate::machine::{Access, Address, Exit, Machine, Register};
 use crate::partition::{Methods, NormalWorldInterrupts};
+use crate::timer::{TimerRegister, Which};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{Regs, Version, function};
 use proptest::prelude::*;
@@ -17,6 +20,10 @@ pub(super) enum Act {
     /// With a payload that begins so.
     Answer(u64),
     Stop(Exit),
+    /// An access to an emulated register.
+    Reach(Access),
+    /// The counter goes on, and the SPMC's timer may fire.
+    Wait(u64),
     Raise(u32),
     Crash,
 }
@@ -75,6 +82,21 @@ fn interrupt() -> BoxedStrategy<u32> {
     prop_oneof![Just(40), Just(41), Just(42), Just(99)].boxed()
 }
 
+fn access() -> BoxedStrategy<Access> {
+    let timer = (prop_oneof![Just(Which::Virtual), Just(Which::Physical)], prop_oneof![Just(TimerRegister::Value), Just(TimerRegister::Control), Just(TimerRegister::Compare)])
+        .prop_map(|(which, register)| Register::Timer(which, register));
+    let interface = prop_oneof![Just((4u64, 6u64, 0u64)), (8u64..13, 0u64..8).prop_map(|(crm, op2)| (12, crm, op2))]
+        .prop_map(|(crn, crm, op2)| Register::Interface(Interface::decode(crn, crm, op2).expect("one of these")));
+    let bytes = prop_oneof![Just(1u8), Just(2), Just(4), Just(8)];
+    let offset = prop_oneof![4 => (0u32..0x1000, Just(0)), 2 => (0x6000u32..0x8000, Just(0)), 2 => (0u32..0x1000, Just(0x1_0000)), 1 => (0u32..0x2_0000, Just(0))];
+    let distributor = (proptest::option::of(0u8..8), offset, bytes)
+        .prop_map(|(redistributor, (offset, base), bytes)| Register::Distributor(Place { redistributor, offset: offset + base, bytes }));
+    let value = prop_oneof![2 => 0u64..64, 1 => any::<u64>(), 1 => Just(u64::MAX), 1 => Just(1 << 40 | 3 << 24)];
+    (prop_oneof![2 => timer, 4 => interface, 2 => distributor], proptest::option::weighted(0.7, value), 0u8..18)
+        .prop_map(|(register, write, target)| Access { register, write, target })
+        .boxed()
+}
+
 pub(super) fn act() -> BoxedStrategy<Act> {
     prop_oneof![
         8 => registers().prop_map(Act::Call),
@@ -85,6 +107,8 @@ pub(super) fn act() -> BoxedStrategy<Act> {
         3 => Just(Act::Stop(Exit::NormalWorldInterrupt)),
         2 => Just(Act::Stop(Exit::SecureInterrupt)),
         2 => interrupt().prop_map(Act::Raise),
+        6 => access().prop_map(Act::Reach),
+        2 => (0u64..100).prop_map(Act::Wait),
         1 => Just(Act::Crash),
     ].boxed()
 }
@@ -119,6 +143,16 @@ fn play(guest: &mut Guest, acts: Vec<Act>) {
             }
             Some(Act::Stop(exit)) => {
                 guest.stop(exit);
+                continue;
+            }
+            Some(Act::Reach(access)) => {
+                guest.emulated(Exit::Register(access));
+                continue;
+            }
+            Some(Act::Wait(ticks)) => {
+                guest.bench.world().ticks += ticks;
+                guest.bench.raise_own();
+                guest.stop(Exit::SecureInterrupt);
                 continue;
             }
             Some(Act::Raise(interrupt)) => {

@@ -3,6 +3,7 @@
 use crate::PartitionConfig;
 use crate::fake::*;
 use crate::machine::Exit;
+use crate::partition::NormalWorldInterrupts;
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{Regs, Status, Version, function};
 use std::vec::Vec;
@@ -532,4 +533,28 @@ fn a_vcpu_interrupts_another_that_waits() {
     assert!(bench.world().saw(&Event::Interrupted(1)));
     other.own_interrupt();
     assert_eq!(other.request(0x8001, &[]).0[3], 5);
+}
+
+#[test]
+fn a_handler_has_its_own_time() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(owner(), |guest| {
+        enable(guest);
+        assert_eq!(guest.wait().0[0], INTERRUPT);
+        handle(guest);
+    });
+    bench.add(PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::Queued, init_time_limit_ms: 7, ..s_el1(0x8002) }, |guest| {
+        let request = guest.wait();
+        guest.bench.raise(UART);
+        guest.stop(Exit::SecureInterrupt);
+        guest.respond(&request, &[2]);
+    });
+    bench.boot();
+    bench.world().events.clear();
+    assert_eq!(bench.request(0x8002, &[]).0[3], 2);
+    let limits: Vec<Event> = bench.world().events.iter().filter(|e| matches!(e, Event::TimeLimit(_) | Event::TimeLimitStopped | Event::TimeLimitResumed(_))).cloned().collect();
+    let Event::TimeLimitResumed(left) = limits[3] else { panic!("{limits:?}") };
+    assert_eq!(limits[..3], [Event::TimeLimit(Some(7)), Event::TimeLimitStopped, Event::TimeLimit(Some(100))]);
+    assert_eq!(left, 1001, "what was left when it was stopped");
+    assert_eq!(limits[4..], [Event::TimeLimit(None)]);
 }
