@@ -606,6 +606,16 @@ impl PageTables for Cpu {
         }
     }
 
+    fn take_back(&mut self, owner: Owner, page: u64, pages: u64) {
+        match owner {
+            Owner::Partition(partition) => stage2::take_back(partition, page, pages),
+            // Clearing states needs no table.
+            Owner::NormalWorld => {
+                let _ = stage2::set_normal_world_state(page, pages, PageState::Owned);
+            }
+        }
+    }
+
     fn flush(&mut self, owner: Owner) {
         if let Owner::Partition(partition) = owner
             && let Some(roots) = stage2::roots(partition)

@@ -274,19 +274,30 @@ pub fn set_holding(partition: u8, page: u64, pages: u64, holding: Option<Holding
     Ok(())
 }
 
+/// Makes pages that a partition shared or lent exclusively its own again.
+pub fn take_back(partition: u8, page: u64, pages: u64) {
+    let _ = change(partition, page, pages, |held| Holding { state: PageState::Owned, ..held });
+}
+
+/// Changes what a partition has at each of a run of pages.
+fn change(partition: u8, page: u64, pages: u64, to: impl Fn(Holding) -> Holding) -> Result<(), OutOfMemory> {
+    let mut at = page;
+    while at < page + pages * PAGE {
+        let (holding, run) = holdings(partition, at, pages - (at - page) / PAGE);
+        if let Some(holding) = holding {
+            set_holding(partition, at, run, Some(to(holding)))?;
+        }
+        at += run * PAGE;
+    }
+    Ok(())
+}
+
 /// Changes an S-EL0 partition's permissions at pages that it has.
 ///
 /// # Errors
 /// The pool or the partition's share of it is spent.
 pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
-    let mut at = page;
-    while at < page + pages * PAGE {
-        let (holding, run) = holdings(partition, at, pages - (at - page) / PAGE);
-        if let Some(holding) = holding {
-            set_holding(partition, at, run, Some(Holding { permissions, ..holding }))?;
-        }
-        at += run * PAGE;
-    }
+    change(partition, page, pages, |held| Holding { permissions, ..held })?;
     if let Some(roots) = roots(partition) {
         invalidate(roots.vmid);
     }

@@ -359,6 +359,16 @@ impl PageTables for Fake {
         if fails { Err(OutOfMemory) } else { Ok(()) }
     }
 
+    fn take_back(&mut self, owner: Owner, page: u64, pages: u64) {
+        let mut world = self.world();
+        for n in 0..pages {
+            let place = (key(owner), page + n * PAGE);
+            if let Some(held) = world.holdings.get(&place).copied() {
+                world.hold(place, Some(Holding { state: PageState::Owned, ..held }));
+            }
+        }
+    }
+
     fn flush(&mut self, owner: Owner) {
         let mut world = self.world();
         let world = &mut *world;

@@ -123,6 +123,9 @@ pub trait PageTables {
     /// [`OutOfMemory`]: part of the range may have changed; writing what was there before, or `None`, needs no new table.
     fn set_holding(&mut self, owner: Owner, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory>;
 
+    /// Makes pages that `owner` shared or lent exclusively its own again; pages that it does not hold stay so. This needs no table.
+    fn take_back(&mut self, owner: Owner, page: u64, pages: u64);
+
     /// Makes earlier changes of `owner`'s tables effective on all cores, in both address spaces.
     fn flush(&mut self, owner: Owner);
 
@@ -288,8 +291,7 @@ impl MemoryManager {
 
     /// Gives the memory back to the lender and forgets the transaction.
     fn end<T: PageTables>(&mut self, tables: &mut T, slot: usize) {
-        // The lender's entries were written when it gave the memory: writing them again needs no table.
-        let _ = ledger::take_back(tables, lender_of(slot), self.runs(slot));
+        ledger::take_back(tables, lender_of(slot), self.runs(slot));
         self.free(slot);
     }
 

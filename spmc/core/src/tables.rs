@@ -99,7 +99,11 @@ impl Root {
     pub fn set(self, memory: &mut impl TableMemory, input: u64, size: u64, mapping: Option<Mapping>) -> Result<(), OutOfTables> {
         let end = input.checked_add(size).filter(|end| *end <= 1 << ADDRESS_BITS).ok_or(OutOfTables)?;
         let mut empty = memory.note(self.0).empty;
-        let mut result = set_level(memory, self.0, 1, input, end, mapping, &mut empty);
+        let mut result = match self.below(memory, input, size) {
+            Below::Pages(table) => set_child(memory, table, 3, input, end, mapping, &mut empty),
+            Below::Nothing if mapping.is_none() => return Ok(()),
+            Below::Nothing | Below::More => set_level(memory, self.0, 1, input, end, mapping, &mut empty),
+        };
         if result.is_err() || empty > KEPT {
             prune(memory, self.0, 1);
             empty = 0;
@@ -109,6 +113,22 @@ impl Root {
         }
         memory.note(self.0).empty = empty;
         result
+    }
+
+    /// What is there for a range, if that takes one look at each level: most ranges lie in one table of pages.
+    fn below(self, memory: &impl TableMemory, input: u64, size: u64) -> Below {
+        let mut table = self.0;
+        for level in 1..3 {
+            let entry = memory.read(table, index(input, level));
+            if (input & (span(level) - 1)) + size > span(level) {
+                return Below::More;
+            }
+            if !is_table(entry, level) {
+                return if entry == 0 { Below::Nothing } else { Below::More };
+            }
+            table = entry & OUTPUT;
+        }
+        if size < span(2) { Below::Pages(table) } else { Below::More }
     }
 
     /// The leaf that covers `input`, valid or not; `None` where nothing was ever set.
@@ -150,6 +170,16 @@ impl Root {
             return ((entry != 0).then_some(leaf), run.min(pages.max(1)));
         }
     }
+}
+
+/// What a regime has for a range.
+enum Below {
+    /// All of it lies in this table of pages.
+    Pages(u64),
+    /// Nothing, and no table.
+    Nothing,
+    /// A block, or several entries of a table.
+    More,
 }
 
 /// Bytes that one entry of `level` spans.
@@ -198,19 +228,31 @@ fn set_level(
             replace(memory, table, i, level, new, empty);
         } else if old != 0 || here.is_some() {
             let child = if is_table(old, level) { old & OUTPUT } else { split(memory, table, i, level, old, empty)? };
-            let before = memory.note(child).live;
-            let result = set_level(memory, child, level + 1, at, next, here, empty);
-            let after = memory.note(child).live;
-            match (before, after) {
-                (0, 1..) => *empty = empty.saturating_sub(1),
-                (1.., 0) => *empty += 1,
-                _ => {}
-            }
-            result?;
+            set_child(memory, child, level + 1, at, next, here, empty)?;
         }
         at = next;
     }
     Ok(())
+}
+
+/// The same for a table below the root, which may become empty, or no longer be.
+fn set_child(
+    memory: &mut impl TableMemory,
+    table: u64,
+    level: u32,
+    start: u64,
+    end: u64,
+    mapping: Option<Mapping>,
+    empty: &mut u16,
+) -> Result<(), OutOfTables> {
+    let before = memory.note(table).live;
+    let result = set_level(memory, table, level, start, end, mapping, empty);
+    match (before, memory.note(table).live) {
+        (0, 1..) => *empty = empty.saturating_sub(1),
+        (1.., 0) => *empty += 1,
+        _ => {}
+    }
+    result
 }
 
 /// Writes `count` entries of a table of pages, the first at index `first`.

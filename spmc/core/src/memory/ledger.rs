@@ -128,7 +128,7 @@ pub(crate) fn give<T: PageTables>(
         (Ok(()), Some(terms)) => Ok(terms),
         (result, _) => {
             // The lender's access is as it was: nothing to flush.
-            let _ = take_back(tables, lender, first_pages(runs, pages_done));
+            take_back(tables, lender, first_pages(runs, pages_done));
             // An empty transaction has no terms.
             Err(result.err().unwrap_or(Status::InvalidParameters))
         }
@@ -157,14 +157,10 @@ fn first_pages(runs: impl Iterator<Item = Run> + Clone, pages: u64) -> impl Iter
 }
 
 /// Makes pages that `lender` shared or lent exclusively its own again.
-pub(crate) fn take_back<T: PageTables>(tables: &mut T, lender: Owner, runs: impl Iterator<Item = Run>) -> Result<(), Status> {
+pub(crate) fn take_back<T: PageTables>(tables: &mut T, lender: Owner, runs: impl Iterator<Item = Run>) {
     for run in runs {
-        parts(tables, lender, run, |tables, part, holding| match holding {
-            Some(held) => tables.set_holding(lender, part.start, part.pages, Some(Holding { state: PageState::Owned, ..held })).map_err(no_memory),
-            None => Ok(()),
-        })?;
+        tables.take_back(lender, run.start, run.pages);
     }
-    Ok(())
 }
 
 /// Gives `borrower` access. It holds nothing at any of the pages before.

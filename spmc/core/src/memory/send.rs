@@ -179,7 +179,7 @@ impl MemoryManager {
             machine.flush(lender);
         }
         if zero && ledger::zero(machine, self.runs(slot), terms.secure).is_err() {
-            let _ = ledger::take_back(machine, lender, self.runs(slot));
+            ledger::take_back(machine, lender, self.runs(slot));
             return Err(Status::Aborted);
         }
         self.leave_queue(slot);
