@@ -91,9 +91,9 @@ impl<'a> Tables<'a> {
 }
 
 impl Drop for Tables<'_> {
-    /// What was written is seen by the walks of every core before anybody relies on it.
+    /// What was written is seen by the walks of every core before anybody relies on it. Nothing walks the normal world's tables.
     fn drop(&mut self) {
-        if self.dirty {
+        if self.dirty && !matches!(self.user, User::NormalWorld) {
             crate::sysreg::dsb_ish();
         }
     }

@@ -251,12 +251,12 @@ fn memory_shares(_: Instance) -> Outcome {
 }
 
 /// Shares that stay meanwhile: two numbers, so that growth shows. With one already, the tables of the neighbourhood stay.
-const ALIVE: [(usize, &str); 2] = [(1, "S-EL1, 1 page beside 1 share"), (32, "S-EL1, 1 page beside 32 shares")];
+const ALIVE: [(usize, &str); 2] = [(1, "S-EL1, 1 page beside 1 share"), (1000, "S-EL1, 1 page beside 1,000 shares")];
 
 fn memory_shares_among_others(_: Instance) -> Outcome {
     with_buffers(|| {
         for (count, instance) in ALIVE {
-            let mut handles = [0; 32];
+            let mut handles = [0; 1000];
             for (n, handle) in handles[..count].iter_mut().enumerate() {
                 let ranges = [Range { address: UNUSED + (2 * (n + 1) * PAGE) as u64, pages: 1 }];
                 *handle = give(Kind::Share, &PROBE_EL1, &ranges, PAGE).map_err(|s| Line::new(format_args!("share {n}: {s:?}")))?;
@@ -268,6 +268,6 @@ fn memory_shares_among_others(_: Instance) -> Outcome {
                 give_back(&PROBE_EL1, *handle)?;
             }
         }
-        pass!("beside 1 and 32")
+        pass!("beside 1 and 1,000")
     })
 }
