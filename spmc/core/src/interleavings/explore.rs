@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 /// Schedules of each test, unless `SCHEDULES` says otherwise.
-const SCHEDULES: usize = 600;
+const SCHEDULES: usize = 300;
 /// Changes of priority of a PCT schedule.
 const DEPTH: usize = 4;
 /// Accesses of one schedule, at the most: more than that is a livelock.
@@ -31,7 +31,12 @@ fn run(scheduler: impl Scheduler + 'static, test: Arc<dyn Fn() + Send + Sync>) {
 
 /// Runs `test` in many schedules.
 pub fn explore(test: impl Fn() + Send + Sync + 'static) {
-    let (schedules, seed) = (number("SCHEDULES", SCHEDULES), number("SEED", 0x5eed) as u64);
+    explore_times(1, test);
+}
+
+/// Runs `test` in `times` as many, for a mistake that takes a rare coincidence to show.
+pub fn explore_times(times: usize, test: impl Fn() + Send + Sync + 'static) {
+    let (schedules, seed) = (times * number("SCHEDULES", SCHEDULES), number("SEED", 0x5eed) as u64);
     let test: Arc<dyn Fn() + Send + Sync> = Arc::new(test);
     run(RandomScheduler::new_from_seed(seed, schedules.div_ceil(2)), test.clone());
     run(PctScheduler::new_from_seed(seed, DEPTH, schedules / 2), test);

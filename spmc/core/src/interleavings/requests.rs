@@ -1,6 +1,6 @@
 //! Direct requests, FFA_RUN, failures and cores that come and go, all at once.
 
-use super::explore::{explore, together};
+use super::explore::{explore, explore_times, together};
 use crate::PartitionConfig;
 use crate::fake::*;
 use crate::machine::Exit;
@@ -160,7 +160,7 @@ fn one_core_resumes_a_preempted_chain_and_one_gets_its_answer() {
 
 #[test]
 fn a_tail_is_resumed_by_its_own_head_only() {
-    explore(|| {
+    explore_times(8, || {
         let mut bench = system(1, 2);
         assert_eq!(bench.request(0x8002, &[5]).function(), function::INTERRUPT);
         // Ends the chain and begins another one with the same tail, while the other core looks for the tail of the first.

@@ -1,6 +1,6 @@
 //! Notifications, indirect messages, console lines and secure interrupts, from several cores to one receiver.
 
-use super::explore::{explore, together};
+use super::explore::{explore, explore_times, together};
 use crate::PartitionConfig;
 use crate::calls::{Call, From};
 use crate::fake::*;
@@ -325,7 +325,7 @@ async fn handler(mut actor: Actor, handled: Arc<Mutex<Vec<u64>>>, s_el0: bool) {
 #[test]
 fn each_secure_interrupt_is_handled_once() {
     for s_el0 in [false, true] {
-        explore(move || {
+        explore_times(6, move || {
             let mut bench = Bench::new(Version::V1_2);
             let handled = Arc::new(Mutex::new(Vec::new()));
             let theirs = handled.clone();
