@@ -14,7 +14,7 @@ pub mod run;
 use anyhow::{Result, bail};
 
 use crate::cli::ConformanceOptions;
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::project::Project;
 use record::{Record, Verdict};
 use run::{Spmc, Suite};
@@ -45,7 +45,9 @@ pub fn command(project: &Project, progress: &Progress, options: &ConformanceOpti
     let mut records = Vec::new();
     for plan in &selected {
         println!("Boot '{}': {}", plan.boot.name, plan.boot.shows);
-        records.extend(suite.run(project, &spmc, plan, &mut |record| println!("  {}", record.show()))?.records);
+        let outcome = suite.run(project, &spmc, plan, &mut |record| println!("  {}", record.show()))?;
+        println!("  {} checks in {}, {} starts of the machine", outcome.records.len(), progress::seconds(outcome.took), outcome.runs);
+        records.extend(outcome.records);
     }
     if let Some(path) = &options.json {
         report::write_json(path, &records)?;

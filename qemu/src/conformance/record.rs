@@ -1,6 +1,8 @@
 //! Follows the payload's console through one run of the machine and keeps a record of each check (the protocol is described in
 //! tests/conformance/README.md). A check that was begun and not ended when the run is over is the one that broke the machine.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 use super::catalogue::Check;
@@ -38,6 +40,9 @@ pub struct Record {
     pub found: String,
     /// Why it was skipped, or what became of the machine.
     pub reason: String,
+    /// How long it took, as its lines came.
+    #[serde(skip)]
+    pub took: Duration,
 }
 
 /// How the reason begins of a check that was not even tried.
@@ -55,6 +60,7 @@ impl Record {
             expected: check.expected.clone(),
             found: found.to_owned(),
             reason: reason.to_owned(),
+            took: Duration::ZERO,
         }
     }
 
@@ -103,7 +109,7 @@ pub struct Follower<'a> {
     plan: &'a [Check],
     /// Checks of the plan that are settled.
     settled: usize,
-    begun: bool,
+    begun: Option<Instant>,
     expected: Option<String>,
     ready: bool,
     done: bool,
@@ -115,7 +121,7 @@ impl<'a> Follower<'a> {
     /// A run that is to do all of `plan`.
     #[must_use]
     pub fn new(plan: &'a [Check]) -> Self {
-        Self { plan, settled: 0, begun: false, expected: None, ready: false, done: false, again: false, crash: None }
+        Self { plan, settled: 0, begun: None, expected: None, ready: false, done: false, again: false, crash: None }
     }
 
     /// Takes a line of the normal world's console; hands on the result that it completes.
@@ -126,7 +132,7 @@ impl<'a> Follower<'a> {
             "READY" => self.ready = true,
             "BEGIN" => return self.begin(rest),
             "EXPECTED" => self.expected = Some(rest.to_owned()),
-            "END" if self.begun => self.end(rest, on_record),
+            "END" if self.begun.is_some() => self.end(rest, on_record),
             "CRASH" => return self.crashed(&format!("the payload crashed: {rest}")),
             "AGAIN" => {
                 self.again = true;
@@ -148,10 +154,10 @@ impl<'a> Follower<'a> {
 
     fn begin(&mut self, rest: &str) -> Next {
         let expected = self.plan.get(self.settled).map(|c| format!("{} {}.{} {} {}", c.number, c.group, c.name, c.instance, c.version));
-        if self.begun || expected.as_deref() != Some(rest) {
+        if self.begun.is_some() || expected.as_deref() != Some(rest) {
             return self.crashed(&format!("the payload began '{rest}', not '{}'", expected.unwrap_or_default()));
         }
-        self.begun = true;
+        self.begun = Some(Instant::now());
         Next::Read
     }
 
@@ -166,7 +172,7 @@ impl<'a> Follower<'a> {
         if let Some(expected) = self.expected.take() {
             record.expected = expected;
         }
-        self.begun = false;
+        record.took = self.begun.take().map_or(Duration::ZERO, |begun| begun.elapsed());
         self.settled += 1;
         on_record(record);
     }
@@ -192,7 +198,7 @@ impl<'a> Follower<'a> {
             return self.plan.len();
         }
         let how = if self.again { "it asks for a machine that has just started, and this one has".to_owned() } else { how };
-        let how = if self.begun || self.again { how } else { format!("before it began: {how}") };
+        let how = if self.begun.is_some() || self.again { how } else { format!("before it began: {how}") };
         on_record(Record::broken(&self.plan[self.settled], &how));
         self.settled + 1
     }

@@ -87,7 +87,7 @@ fn junit(records: &[Record]) -> String {
         let _ = writeln!(text, "  <testsuite name=\"{}\" {}>", escape(group), attributes(&members));
         for record in members {
             let name = escape(&format!("{} {} {}", record.name, record.instance, record.version));
-            let case = format!("<testcase classname=\"{}\" name=\"{name}\" time=\"0\"", escape(group));
+            let case = format!("<testcase classname=\"{}\" name=\"{name}\" time=\"{:.3}\"", escape(group), record.took.as_secs_f64());
             let details = escape(&format!("section {}; expected: {}; found: {}; {}", record.section, record.expected, record.found, record.reason));
             let _ = match record.result {
                 Verdict::Pass => writeln!(text, "    {case}/>"),
@@ -131,6 +131,7 @@ mod tests {
             expected: "\"DENIED\"".into(),
             found: "BUSY & more".into(),
             reason: String::new(),
+            took: std::time::Duration::from_millis(1500),
         }
     }
 
@@ -166,6 +167,7 @@ mod tests {
         let text = junit(&three());
         assert!(text.contains("<testsuite name=\"g\" tests=\"2\" failures=\"1\" errors=\"0\" skipped=\"0\">"), "{text}");
         assert!(text.contains("name=\"a&lt;b S-EL0 1.2\"") && text.contains("expected: &quot;DENIED&quot;; found: BUSY &amp; more"), "{text}");
+        assert!(text.contains("name=\"a&lt;b NS 1.2\" time=\"1.500\"/>"), "{text}");
         assert!(text.contains("<skipped message=\"\"/>") && text.ends_with("</testsuites>\n"), "{text}");
     }
 }
