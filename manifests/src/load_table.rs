@@ -66,7 +66,7 @@ impl LoadTable {
 /// Checks that BL2 loads exactly the packages of `partitions`, to where the SPMC looks for them.
 pub fn check_load_table(table: &LoadTable, partitions: &[LoadedPartition<'_>]) -> Result<(), ManifestError> {
     for partition in partitions {
-        check_entry(table, partition)?;
+        check_entry(table, partition, partitions)?;
     }
     for entry in &table.entries {
         if !partitions.iter().any(|partition| partition.vm.load_address == entry.load_address) {
@@ -76,9 +76,15 @@ pub fn check_load_table(table: &LoadTable, partitions: &[LoadedPartition<'_>]) -
     Ok(())
 }
 
-fn check_entry(table: &LoadTable, partition: &LoadedPartition<'_>) -> Result<(), ManifestError> {
+fn check_entry(table: &LoadTable, partition: &LoadedPartition<'_>, all: &[LoadedPartition<'_>]) -> Result<(), ManifestError> {
     // sptool names the package by the manifest's first UUID.
-    let Some(uuid) = partition.manifest.services.first().map(|service| service.uuid) else { return Ok(()) };
+    let first = |one: &LoadedPartition<'_>| one.manifest.services.first().map(|service| service.uuid);
+    let Some(uuid) = first(partition) else { return Ok(()) };
+    let here = table.entries.iter().any(|entry| entry.load_address == partition.vm.load_address);
+    if here && all.iter().filter(|one| first(one) == Some(uuid)).count() > 1 {
+        // Of several with the same one, only one package can have it.
+        return Ok(());
+    }
     if let Some(entry) = table.entries.iter().find(|entry| entry.uuid == uuid) {
         if entry.load_address == partition.vm.load_address {
             return Ok(());

@@ -7,8 +7,9 @@
 //! | own memory, secure memory regions | never | isolation; memory is shared at run time, by FFA_MEM_SHARE |
 //! | non-secure memory regions | yes | the normal world has them in any case, so nobody has them to himself |
 //! | device regions | if neither says `exclusive-access` | an integrator may want one register page read by two |
-//! | interrupts, stream ids, explicit boot orders, ids | never | one owner is what they mean |
+//! | interrupts, stream ids | never | one owner is what they mean |
 //! | UUIDs | yes | FF-A lets several partitions offer one service |
+//! | boot orders | yes | those of the same one come in the order of their ids |
 //!
 //! Nothing of this overlaps what [`Platform::reserved`] lists. Where the SPMC manifest has no memory node of a kind
 //! (Hafnium does not insist on those for devices and the normal world) a region of that kind has to keep clear of the
@@ -109,7 +110,6 @@ impl<'a> Check<'a> {
         self.identity()?;
         self.image()?;
         self.execution_contexts()?;
-        self.boot_order()?;
         for (index, region) in self.it.manifest.memory_regions.iter().enumerate() {
             self.memory_region(index, region)?;
         }
@@ -121,13 +121,6 @@ impl<'a> Check<'a> {
     }
 
     fn identity(&self) -> Result<(), Refused> {
-        let id = self.it.vm.id();
-        if let Some(n) = self.it.manifest.id
-            && n != u32::from(id.0)
-            && n != u32::from(self.it.vm.number)
-        {
-            return Err(self.error(NodePath::ROOT, "id", Found::Hex(n.into()), Expected::HexExactly(id.0.into(), "from the number of its vmN node; that number itself will do, too")));
-        }
         let Some(auxiliary) = self.it.manifest.auxiliary_id else { return Ok(()) };
         match self.spmc.partitions.iter().find(|vm| vm.id() == auxiliary) {
             Some(vm) => Err(self.error(NodePath::ROOT, "auxiliary-id", Found::Hex(auxiliary.0.into()), Expected::UniqueAmong(vm.subject(), Name::EMPTY))),
@@ -168,14 +161,6 @@ impl<'a> Check<'a> {
             return Err(self.vm_error("vcpu_count", Found::Number(vcpus.into()), Expected::AtLeast(cores.into(), "(the cores), as execution-ctx-count is not 1")));
         }
         Ok(())
-    }
-
-    fn boot_order(&self) -> Result<(), Refused> {
-        let Some(order) = self.it.manifest.boot_order else { return Ok(()) };
-        match self.accepted.iter().find(|other| other.manifest.boot_order == Some(order)) {
-            Some(other) => Err(self.error(NodePath::ROOT, "boot-order", Found::Number(order.into()), Expected::UniqueAmong(other.vm.subject(), Name::EMPTY))),
-            None => Ok(()),
-        }
     }
 
     fn memory_region(&self, index: usize, region: &MemoryRegion) -> Result<(), Refused> {

@@ -18,6 +18,10 @@ pub fn unserved<'a>(vm: &'a VmNode, manifest: &'a PartitionManifest) -> impl Ite
             manifest.load_address.is_some_and(|address| address != vm.load_address),
             ("load-address", "the package is where load_address of its vmN node says"),
         ),
+        (
+            manifest.id.is_some_and(|id| id != u32::from(vm.id().0) && id != u32::from(vm.number)),
+            ("id", "its id is 0x8000 and the number of its vmN node"),
+        ),
         (manifest.auxiliary_id.is_some(), ("auxiliary-id", "memory transactions name endpoints by their ids")),
         (manifest.run_time_model.is_some(), ("run-time-model", "superseded by ns-interrupts-action")),
         (

@@ -67,9 +67,17 @@ fn real_system_has_no_problem() {
     assert_eq!(System::real().problems(), [""; 0]);
 }
 
+#[test]
+fn two_partitions_may_offer_the_same_service_and_have_the_same_boot_order() {
+    let mut system = System::real();
+    system.stmm = edit(&system.stmm, "<0xdcae8d37 0x46446bf0 0xab401483 0xa3873c93>", "<0xe0786148 0xe311f8e7 0x02005ebc 0x1bc5d5a5>");
+    system.stmm = edit(&system.stmm, "boot-order = <1>", "boot-order = <0>");
+    assert_eq!(system.problems(), [""; 0], "the table has another key for the second one's package");
+    system.table = edit(&system.table, "load-address = <0x0e200000>", "load-address = <0x0e300000>");
+    assert!(!system.problems().is_empty());
+}
+
 unfit! {
-    id_of_another_partition: optee "id = <0x8001>" => "id = <0x8002>";
-        "partition vm1 (op-tee): /: id = 0x8002: expected 0x8001 (from the number of its vmN node; that number itself will do, too)";
     auxiliary_id_of_another_partition: stmm "id = <0x8002>;" => "id = <0x8002>; auxiliary-id = <0x8001>;";
         "partition vm2 (stmm): /: auxiliary-id = 0x8001: expected one that partition vm1 (op-tee) does not have";
     normal_world_memory_over_bulkhead: spmc "device_type = \"memory\";\n\t\treg = <0x0 0x0e000000 0x01000000>" => "device_type = \"memory\";\n\t\treg = <0x0 0x0e200000 0x00e00000>",
@@ -95,8 +103,6 @@ unfit! {
         "SPMC manifest: /hypervisor/vm1: vcpu_count = 4: expected at least 8 (the cores), as execution-ctx-count is not 1";
     fewer_contexts_than_cores: spmc "vcpu_count = <8>" => "vcpu_count = <2>", optee "execution-ctx-count = <8>" => "execution-ctx-count = <2>";
         "partition vm1 (op-tee): /: execution-ctx-count = 2: expected at least 8 (the cores), or exactly 1";
-    same_boot_order: stmm "boot-order = <1>" => "boot-order = <0>";
-        "partition vm2 (stmm): /: boot-order = 0: expected one that partition vm1 (op-tee) does not have";
     region_that_finds_no_place: stmm "base-address = <0x0 0x0e330000>;\n\t\t\tpages-count = <0x2d0>;" => "pages-count = <0x2d1>;";
         "partition vm2 (stmm): /memory-regions/heap: base-address is missing: expected at least 2953216 free bytes behind the package in mem_size of its vmN node, or base-address";
     region_of_the_normal_world_that_is_not_placed: stmm "base-address = <0x0 0x5ff00000>;" => "";

@@ -219,6 +219,7 @@ mod tests {
         let server = r#"python3 -c "
 import os, socket
 s = socket.socket(socket.AF_UNIX); s.bind(os.environ['CONTROL']); s.listen()
+open(os.environ['LOG'] + '.listens', 'w')
 log = open(os.environ['LOG'], 'a')
 for n in range(2):
     c, _ = s.accept(); c.sendall(b'{\"QMP\": {}}\n'); f = c.makefile()
@@ -226,7 +227,7 @@ for n in range(2):
         assert command in f.readline()
         c.sendall(b'{\"event\": \"RESET\"}\n{\"return\": {}}\n')
     log.write('reset %d\n' % n); log.flush()
-""#;
+" & until [ -e $LOG.listens ]; do echo starting; sleep 0.1; done; wait"#;
         let rules = rules(Some("^reset 1"), 20_000, Some(1_000));
         let (report, _) = boot(server, &rules);
         assert_eq!((&report.outcome, report.resets), (&Outcome::Found("reset 1".into()), 2));

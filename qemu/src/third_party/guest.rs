@@ -3,7 +3,6 @@
 //! The manifest is read property by property here, not by the validator: it may be meant for another SPMC, and what Bulkhead
 //! makes of it is said later, by the linter.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -207,8 +206,7 @@ impl Tree {
             }
             if let Some([a, b, c, d, ..]) = self.cells(&node, "uuid").ok().flatten().as_deref() {
                 let bytes: Vec<u8> = [a, b, c, d].iter().flat_map(|cell| (**cell as u32).to_le_bytes()).collect();
-                let hex = crate::fetch::hex(&bytes);
-                return Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"));
+                return Ok(uuid_text(&bytes));
             }
         }
         bail!("its manifest has no uuid of four cells: is it an FF-A partition manifest?")
@@ -246,16 +244,35 @@ impl Tree {
     }
 }
 
-/// Numbers that guests have taken, and the next free one.
+/// The number of each guest's `vmN` node: what its manifest says, of several with the same one the first; else the next free one.
+///
+/// # Errors
+/// When none is left.
 pub fn numbers(guests: &[Guest]) -> Result<Vec<u8>> {
-    let mut taken: HashMap<u8, &SpArgument> = HashMap::new();
+    let own = |n: usize| guests[n].number.filter(|number| guests[..n].iter().all(|other| other.number != Some(*number)));
+    let own: Vec<Option<u8>> = (0..guests.len()).map(own).collect();
+    let mut free = (1..=u8::MAX).filter(|n| !own.contains(&Some(*n)));
+    own.iter().map(|number| number.or_else(|| free.next()).context("no partition id is left")).collect()
+}
+
+/// By which TF-A finds each guest's package: its first UUID, or, where an earlier one has that, the next that nobody has.
+///
+/// # Errors
+/// When a UUID is not one.
+pub fn keys(guests: &[Guest]) -> Result<Vec<String>> {
+    let mut keys: Vec<u128> = Vec::new();
     for guest in guests {
-        if let Some(number) = guest.number
-            && let Some(other) = taken.insert(number, &guest.argument)
-        {
-            bail!("{}: its manifest's id is also that of {other}", guest.argument);
+        let mut key = u128::from_be_bytes(crate::fip::entry_id(&guest.uuid)?);
+        while keys.contains(&key) {
+            key = key.wrapping_add(1);
         }
+        keys.push(key);
     }
-    let mut free = (1..=u8::MAX).filter(|n| !taken.contains_key(n));
-    guests.iter().map(|guest| guest.number.or_else(|| free.next()).context("no partition id is left")).collect()
+    Ok(keys.into_iter().map(|key| uuid_text(&key.to_be_bytes())).collect())
+}
+
+/// The text form of a UUID.
+fn uuid_text(bytes: &[u8]) -> String {
+    let hex = crate::fetch::hex(bytes);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -108,14 +108,9 @@ fn replace_partitions(system: &mut System, parts: &Parts, dir: &Path, cpus: u32)
     for argument in &parts.partitions {
         guests.push(Guest::read(argument, dir, guests.len() + 1).with_context(|| argument.to_string())?);
     }
-    for (n, guest) in guests.iter().enumerate() {
-        if let Some(other) = guests[..n].iter().find(|other| other.uuid == guest.uuid) {
-            bail!("{}: its first UUID, {}, is also that of {}: TF-A finds packages by it, so give one of them another", guest.argument, guest.uuid, other.argument);
-        }
-    }
     let places = layout::place(&guests)?;
     system.partitions.clear();
-    for (guest, place) in guests.iter().zip(&places) {
+    for ((guest, place), key) in guests.iter().zip(&places).zip(guest::keys(&guests)?) {
         let package = guest.package(place.address).with_context(|| guest.argument.to_string())?;
         let path = dir.join(format!("{}.pkg", guest.file));
         fs::write(&path, &package).with_context(|| format!("cannot write {}", path.display()))?;
@@ -125,7 +120,7 @@ fn replace_partitions(system: &mut System, parts: &Parts, dir: &Path, cpus: u32)
             manifest: PathBuf::new(),
             image: path,
             load_address: u32::try_from(place.address)?,
-            uuid: guest.uuid.clone(),
+            uuid: key,
             format: Format::Packed,
         });
     }
@@ -258,8 +253,18 @@ mod tests {
         let image: SpArgument = files.write("alone.bin", b"image").display().to_string().parse().unwrap();
         let error = Guest::read(&image, files.0.path(), 1).err().unwrap().to_string();
         assert!(error.contains("--sp IMAGE:MANIFEST"), "{error}");
-        let ids = files.read(&[files.sp(1, "id = <5>;", 1, ""), files.sp(2, "id = <0x8005>;", 1, "")]);
-        assert!(guest::numbers(&ids).unwrap_err().to_string().contains("image2.bin"));
+    }
+
+    #[test]
+    fn ids_and_uuids_that_several_have_go_to_the_first() {
+        let files = Files::new();
+        let mut arguments = vec![files.sp(0xff, "", 1, ""), files.sp(2, "id = <5>;", 1, ""), files.sp(3, "id = <0x8005>;", 1, ""), files.sp(4, "id = <1>;", 1, "")];
+        arguments.push(arguments[0].clone());
+        let guests = files.read(&arguments);
+        assert_eq!(guest::numbers(&guests).unwrap(), [2, 5, 3, 1, 4]);
+        let keys = guest::keys(&guests).unwrap();
+        assert_eq!((keys[0].as_str(), keys[4].as_str()), ("00112233-4455-6677-8899-aabb000000ff", "00112233-4455-6677-8899-aabb00000100"));
+        assert_eq!(keys[1], guests[1].uuid);
     }
 
     /// An ELF file with one segment of four bytes at `base`.
