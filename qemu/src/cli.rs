@@ -102,6 +102,9 @@ pub struct ConformanceOptions {
     /// The SPMC's manifest (DTS or DTB), for the partitions of manifests/tests/spmc.dts.
     #[arg(long, value_name = "FILE")]
     pub spmc_manifest: Option<PathBuf>,
+    /// Check this repository's SPMC without its fast path: the results have to be the same.
+    #[arg(long, conflicts_with = "bl32")]
+    pub no_fast_path: bool,
     /// Show that the checks can fail: boot deliberately wrong builds of the SPMC, one mistake each, and say which check catches
     /// it. The filter selects mutants by name or group; with --list they are only listed.
     #[arg(long, conflicts_with_all = ["json", "junit", "bl32", "spmc_manifest"])]

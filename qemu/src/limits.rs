@@ -17,12 +17,27 @@ pub const BASE: u64 = 0x0e10_0000;
 /// The SPMC as cargo knows it.
 pub const SPMC: Crate = Crate { package: "bulkhead", binary: "bulkhead", features: &[] };
 
+/// The SPMC without its fast path: every decision is the general path's.
+const GENERAL_SPMC: Crate = Crate { features: &["no-fast-path"], ..SPMC };
+
 /// Compiles the SPMC.
 ///
 /// # Errors
 /// When that fails.
 pub fn build_spmc(project: &Project, progress: &Progress, profile: Profile) -> Result<Image> {
-    let image = toolchain::build(project, progress, profile, &[SPMC])?.pop().context("the SPMC was not built")?;
+    build_crate(project, progress, profile, SPMC)
+}
+
+/// Compiles the SPMC without its fast path, optimised.
+///
+/// # Errors
+/// When that fails.
+pub fn build_general_spmc(project: &Project, progress: &Progress) -> Result<Image> {
+    build_crate(project, progress, Profile::Release, GENERAL_SPMC)
+}
+
+fn build_crate(project: &Project, progress: &Progress, profile: Profile, spmc: Crate) -> Result<Image> {
+    let image = toolchain::build(project, progress, profile, &[spmc])?.pop().context("the SPMC was not built")?;
     if image.base != BASE {
         bail!("the SPMC is linked at {:#x}; TF-A enters it at {BASE:#x}", image.base);
     }

@@ -45,6 +45,15 @@ impl Spmc {
         Ok(Self { image, manifest: existing("--spmc-manifest", manifest)?, judged: true })
     }
 
+    /// The one of this repository without its fast path.
+    ///
+    /// # Errors
+    /// When it cannot be built, or there is no such manifest.
+    pub fn general(project: &Project, progress: &Progress, manifest: Option<&Path>) -> Result<Self> {
+        let image = limits::build_general_spmc(project, progress)?.bin;
+        Ok(Self { image, manifest: existing("--spmc-manifest", manifest)?, judged: true })
+    }
+
     /// Another one.
     ///
     /// # Errors
