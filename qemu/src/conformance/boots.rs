@@ -103,7 +103,7 @@ const PLAIN: Boot = Boot {
 
 /// Groups that are checked at every version.
 const VERSION_GROUPS: &[&str] = &[
-    "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "requests", "preemption", "memory", "memory-rules", "lending", "borrowing",
+    "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "requests", "preemption", "memory", "memory-rules",
     "notifications", "bindings", "indirect", "interrupts", "partition-calls", "failure",
 ];
 
@@ -113,8 +113,8 @@ pub const BOOTS: &[Boot] = &[
         name: "calls",
         shows: "every call, from the normal world and from two partitions, on four cores",
         groups: &[
-            "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "requests", "preemption", "memory", "memory-rules", "lending",
-            "borrowing", "notifications", "bindings", "indirect", "interrupts", "state",
+            "discovery", "buffers", "versions", "codes", "rules", "console", "messages", "requests", "preemption", "memory", "memory-rules",
+            "notifications", "bindings", "indirect", "interrupts", "state",
             "partition-calls", "stress", "normal-world", "failure",
         ],
         ..PLAIN

@@ -60,10 +60,10 @@ pub fn command(project: &Project, progress: &Progress, filter: Option<&str>, lis
     Ok(missed == 0)
 }
 
-/// The first check of a group that fails.
+/// The first check that fails, of a group or of those whose names continue its name.
 fn hunt(project: &Project, suite: &Suite, spmc: &Spmc, group: &str) -> Result<Option<Record>> {
     for plan in suite.select(BOOTS, None)? {
-        let checks: Vec<_> = plan.checks.into_iter().filter(|check| check.group == group).collect();
+        let checks: Vec<_> = plan.checks.into_iter().filter(|check| check.group.starts_with(group)).collect();
         if checks.is_empty() {
             continue;
         }

@@ -11,7 +11,6 @@ mod check;
 mod checks;
 mod console;
 mod cores;
-mod draft;
 mod fw_cfg;
 mod gic;
 mod instance;

@@ -2,7 +2,6 @@
 
 mod all_cores;
 mod bindings;
-mod borrowing;
 mod buffers;
 mod codes;
 mod discovery;
@@ -14,7 +13,6 @@ mod interface;
 mod interrupts;
 mod log;
 mod isolation;
-mod lending;
 mod managed_exit;
 pub mod memory;
 mod memory_rules;
@@ -47,8 +45,6 @@ pub const TABLE: &[&[Check]] = &[
     requests::mixed::CHECKS,
     preemption::CHECKS,
     memory::CHECKS,
-    lending::CHECKS,
-    borrowing::CHECKS,
     memory_rules::CHECKS,
     notifications::CHECKS,
     bindings::CHECKS,
