@@ -180,11 +180,20 @@ guest_copy_start:
     orr     x3, x3, x2
     tst     x3, #7
     b.ne    2f
-1:  cbz     x2, 3f
-    ldr     x4, [x1], #8
+0:  subs    x2, x2, #32
+    b.lo    1f
+    ldp     x4, x5, [x1], #16
+    ldp     x6, x7, [x1], #16
+    stp     x4, x5, [x0], #16
+    stp     x6, x7, [x0], #16
+    b       0b
+1:  adds    x2, x2, #32
+    b.eq    3f
+4:  ldr     x4, [x1], #8
     str     x4, [x0], #8
-    sub     x2, x2, #8
-    b       1b
+    subs    x2, x2, #8
+    b.ne    4b
+    b       3f
 2:  cbz     x2, 3f
     ldrb    w4, [x1], #1
     strb    w4, [x0], #1
