@@ -93,7 +93,10 @@ pub fn prepare(project: &Project, progress: &Progress, profile: Profile, changes
     let assembled = system::assemble(project, &system).map_err(|error| {
         // The linter knows partitions by their names.
         let text = format!("{error:#}");
-        match guests.iter().find(|guest| text.contains(&format!("({})", guest.name))) {
+        let numbers = guest::numbers(&guests).unwrap_or_default();
+        // Whose problem it is comes first; with whom, later.
+        let at = |guest: &Guest, n: u8| text.find(&format!("partition vm{n} ({}): ", guest.name));
+        match guests.iter().zip(numbers).filter_map(|(guest, n)| Some((at(guest, n)?, guest))).min_by_key(|(at, _)| *at).map(|(_, guest)| guest) {
             Some(guest) => error.context(guest.argument.to_string()),
             None => error,
         }
