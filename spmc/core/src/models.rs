@@ -36,8 +36,8 @@ impl Wrong {
     }
 }
 
-/// How many conversations each model has.
-fn cases(default: u32) -> ProptestConfig {
+/// How many cases a property test has: as many as `PROPTEST_CASES` says, or `default`.
+pub(crate) fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }

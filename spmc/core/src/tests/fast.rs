@@ -102,6 +102,11 @@ proptest! {
                 match event {
                     Event::Call(regs) if is_from_the_spmd(&regs) => Regs::default(),
                     Event::Call(regs) => bench.call_with(regs),
+                    Event::Write(contents) => {
+                        let tx = crate::machine::Address { pa: NORMAL_MEMORY + 0x1000, secure: false };
+                        crate::machine::Machine::write(&mut bench.machine, tx, &contents.bytes()).expect("TX is memory");
+                        Regs::default()
+                    }
                     Event::Interrupt(interrupt) => {
                         bench.secure_interrupt(interrupt);
                         Regs::default()

@@ -17,6 +17,8 @@ use std::vec::Vec;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     Call(Regs),
+    /// Writes into its TX buffer.
+    Write(Contents),
     /// With a payload that begins so.
     Answer(u64),
     Stop(Exit),
@@ -32,9 +34,59 @@ pub(super) enum Act {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Call(Regs),
+    Write(Contents),
     Interrupt(u32),
     CoreOn,
     CoreOff,
+}
+
+/// What lies in a TX buffer: a message or a memory descriptor with some bytes changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contents {
+    /// A message or relinquish descriptor; else memory of one range for one borrower.
+    short: bool,
+    from: u16,
+    to: u16,
+    page: u64,
+    damage: [(usize, u8); 2],
+}
+
+impl Contents {
+    /// Bytes of a memory descriptor.
+    const LENGTH: u64 = 96;
+
+    pub(super) fn bytes(self) -> Vec<u8> {
+        let mut bytes = if self.short {
+            message(self.from, self.to)
+        } else {
+            let mut bytes = Vec::new();
+            bytes.extend(self.from.to_le_bytes());
+            bytes.extend(0x2fu16.to_le_bytes());
+            bytes.extend([0; 20]);
+            [16u32, 1, 48, 0, 0, 0].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+            bytes.extend(self.to.to_le_bytes());
+            bytes.extend([2, 0]);
+            [64u32, 0, 0, 1, 1, 0, 0].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+            bytes.extend(self.page.to_le_bytes());
+            bytes.extend(1u64.to_le_bytes());
+            assert_eq!(bytes.len() as u64, Self::LENGTH);
+            bytes
+        };
+        for (at, value) in self.damage {
+            // Beyond the end there is nothing to damage.
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        bytes
+    }
+}
+
+fn contents() -> BoxedStrategy<Contents> {
+    let id = || prop_oneof![6 => 0x8001u16..0x8004, 2 => Just(0u16), 1 => any::<u16>()];
+    let page = (prop_oneof![Just(NORMAL_MEMORY), Just(SECURE_MEMORY), Just(SECURE_MEMORY + PARTITION_MEMORY)], 2u64..PAGES).prop_map(|(page, n)| page + n * 0x1000);
+    let damage = || prop_oneof![3 => Just((usize::MAX, 0)), 1 => (0usize..100, any::<u8>())];
+    (any::<bool>(), id(), id(), page, [damage(), damage()]).prop_map(|(short, from, to, page, damage)| Contents { short, from, to, page, damage }).boxed()
 }
 
 fn identifier() -> BoxedStrategy<u64> {
@@ -75,7 +127,13 @@ fn request() -> BoxedStrategy<Regs> {
     let run = (0u64..4, 0u64..2).prop_map(|(n, vcpu)| Regs::new(&[u64::from(function::RUN), (0x8001 + n) << 16 | vcpu]));
     let request = (id, 0u64..3).prop_map(|(id, n)| Regs::new(&[u64::from(id), 0x8001 + n]));
     let message = Just(Regs::new(&[u64::from(function::MSG_SEND2)]));
-    prop_oneof![4 => request, 4 => run, 1 => message].boxed()
+    prop_oneof![4 => request, 4 => run, 1 => message, 2 => memory()].boxed()
+}
+
+/// Memory calls that fit what [`Contents`] may be.
+fn memory() -> BoxedStrategy<Regs> {
+    let id = prop_oneof![Just(function::MEM_SHARE_32), Just(function::MEM_LEND_64), Just(function::MEM_DONATE_32), Just(function::MEM_RETRIEVE_REQ_32), Just(function::MEM_RELINQUISH)];
+    id.prop_map(|id| if id == function::MEM_RELINQUISH { Regs::new(&[u64::from(id)]) } else { Regs::new(&[u64::from(id), Contents::LENGTH, Contents::LENGTH]) }).boxed()
 }
 
 fn interrupt() -> BoxedStrategy<u32> {
@@ -99,6 +157,8 @@ fn access() -> BoxedStrategy<Access> {
 
 pub(super) fn act() -> BoxedStrategy<Act> {
     prop_oneof![
+        4 => contents().prop_map(Act::Write),
+        4 => memory().prop_map(Act::Call),
         8 => registers().prop_map(Act::Call),
         6 => any::<u64>().prop_map(Act::Answer),
         4 => (0x8001u64..0x8004, 0x8001u64..0x8004).prop_map(|(a, b)| Act::Call(Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), a << 16 | b]))),
@@ -117,6 +177,7 @@ pub(super) fn event() -> BoxedStrategy<Event> {
     prop_oneof![
         4 => registers().prop_map(Event::Call),
         10 => request().prop_map(Event::Call),
+        3 => contents().prop_map(Event::Write),
         2 => interrupt().prop_map(Event::Interrupt),
         1 => Just(Event::CoreOn),
         1 => Just(Event::CoreOff),
@@ -153,6 +214,11 @@ fn play(guest: &mut Guest, acts: Vec<Act>) {
                 guest.bench.world().ticks += ticks;
                 guest.bench.raise_own();
                 guest.stop(Exit::SecureInterrupt);
+                continue;
+            }
+            Some(Act::Write(contents)) => {
+                let tx = Address { pa: SECURE_MEMORY + u64::from(guest.id.0 - 0x8001) * PARTITION_MEMORY, secure: true };
+                guest.bench.machine.write(tx, &contents.bytes()).unwrap();
                 continue;
             }
             Some(Act::Raise(interrupt)) => {
@@ -259,7 +325,7 @@ pub(super) fn stage(acts: Vec<Vec<Act>>, actions: [u8; 3], calls: usize) -> Benc
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(crate::models::cases(200))]
     #[test]
     fn no_registers_harm_the_spmc(
         acts in proptest::collection::vec(proptest::collection::vec(act(), 0..30), 6),
@@ -274,6 +340,7 @@ proptest! {
             match event {
                 Event::Call(regs) if is_from_the_spmd(&regs) => {}
                 Event::Call(regs) => check_answer(&regs, &bench.call_with(regs)),
+                Event::Write(contents) => bench.machine.write(Address { pa: NORMAL_MEMORY + 0x1000, secure: false }, &contents.bytes()).unwrap(),
                 Event::Interrupt(interrupt) => bench.secure_interrupt(interrupt),
                 Event::CoreOff => prop_assert_eq!(bench.core_off(), 0),
                 Event::CoreOn => bench.core_on(),

@@ -268,7 +268,7 @@ fn assert_exclusive(ledger: &Ledger) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(crate::models::cases(400))]
 
     #[test]
     fn random_histories_agree_with_the_model(steps in proptest::collection::vec(step(), 1..80)) {
