@@ -20,7 +20,7 @@ checks! { "failure":
 
 static MAILBOX: Mailbox = Mailbox::new();
 static PAGE_A: Pages<1> = Pages::new();
-/// Bulkhead's code.
+/// The SPMC's code.
 const WILD: u64 = 0x0e10_0000;
 
 /// A page of `lender`'s, shared with `borrower` and retrieved: handle and address.

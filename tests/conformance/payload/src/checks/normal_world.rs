@@ -13,7 +13,7 @@ checks! { "normal-world":
     "2.1" secure_devices_cannot_be_reached [Ns] ANY "a fault";
 }
 
-/// TF-A, Bulkhead (image and RAM), the partitions' packages, the end of the secure RAM.
+/// EL3, the SPMC (image and RAM), the partitions' packages, the end of the secure RAM.
 const SECURE: [u64; 9] =
     [0x0e00_0000, 0x0e09_0000, 0x0e10_0000, 0x0e1f_f000, 0x0e20_4000, 0x0e60_4000, 0x0e80_4000, 0x0ea0_4000, 0x0eff_f000];
 /// BL1, the FIP, the variable store.

@@ -19,7 +19,7 @@ checks! { "partition-calls":
     "11.1" calls_of_the_normal_world_are_refused [SEl1 SEl0] ANY "NOT_SUPPORTED or DENIED";
 }
 
-/// TF-A, Bulkhead, the other partitions, the secure flash, a device, nobody's.
+/// EL3, the SPMC, the other partitions, the secure flash, a device, nobody's.
 const FOREIGN: [u64; 8] = [0x0e09_0000, 0x0e10_0000, 0x0e1f_0000, 0x0e80_4000, 0x0ea0_4000, 0x03f0_0000, 0x0800_0000, 0x0ec0_0000];
 
 fn partition_knows_its_id_and_the_spmc(at: Instance) -> Outcome {
