@@ -23,6 +23,7 @@ checks! { "memory":
     "DEN0140 2.3" wrong_descriptions_are_refused [Ns] SINCE_1_1 "INVALID_PARAMETERS or DENIED for each";
     "DEN0140 2.4" foreign_handle_is_refused [Ns] ANY "INVALID_PARAMETERS or DENIED";
     "DEN0140 2.4" partitions_share_with_each_other [SEl1 SEl0] ANY "both sides read what the other wrote, the normal world nothing";
+    "DEN0140 2.4" many_transactions_live_at_a_time [SEl1 SEl0] SINCE_1_2 "1,024 of 64 KiB, each retrieved, with what its lender wrote";
     "DEN0140 2.3" greedy_lender_starves_only_itself [Ns] ANY "NO_MEMORY, and others share on";
 }
 
@@ -352,6 +353,38 @@ pub fn partitions_share_with_each_other(at: Instance) -> Outcome {
     ask_for_status(&lender, Command::Reclaim, &[sent[1]])?.map_err(|s| failed("RECLAIM", s))?;
     steal?;
     pass!("shared and lent")
+}
+
+/// RAM of the normal world that nothing else uses at the time, and what each of many transactions has of it.
+const UNUSED: u64 = 0x7000_0000;
+const PIECE: u64 = 16 * PAGE as u64;
+
+fn many_transactions_live_at_a_time(at: Instance) -> Outcome {
+    let probe = at.partition();
+    with_buffers(|| {
+        let mut count = 0;
+        let outcome = (|| {
+            while count < AT_LEAST as u64 {
+                let address = UNUSED + count * PIECE;
+                let handle = give(Kind::Share, &probe, &[Range { address, pages: 16 }], PAGE).map_err(|s| failed("MEM_SHARE", s))?;
+                // The lender keeps its access.
+                Instance::Ns.write(address, handle)?;
+                count += 1;
+                retrieve_from(&probe, Kind::Share, handle, SELF, TAG)?;
+            }
+            for n in (0..count).step_by(37).chain([count - 1]) {
+                let address = UNUSED + n * PIECE;
+                expect!(at.read(address)?, Instance::Ns.read(address)?, "at {address:#x}");
+            }
+            pass!("{count}, 64 MiB in all")
+        })();
+        for n in 0..count {
+            let handle = Instance::Ns.read(UNUSED + n * PIECE)?;
+            let _ = ask_for_status(&probe, Command::Relinquish, &[handle, 0])?;
+            memory::reclaim(handle, 0).map_err(|s| failed("RECLAIM", s))?;
+        }
+        outcome
+    })
 }
 
 /// Transactions that the normal world may have at least.
