@@ -1,7 +1,7 @@
 //! What a manifest may say, rightly, that Bulkhead takes note of and does not act on: named at boot, so that nobody
 //! relies on it.
 
-use crate::partition::{PartitionManifest, PowerMessages, Tolerated, VmMessages};
+use crate::partition::{PartitionManifest, PowerMessages, Tolerated};
 use crate::range::PAGE_SIZE;
 use crate::spmc::VmNode;
 
@@ -36,8 +36,7 @@ pub fn unserved<'a>(vm: &'a VmNode, manifest: &'a PartitionManifest) -> impl Ite
         (tolerated.has(Tolerated::LIFECYCLE), ("abort-action", "of FF-A 1.3: a partition that fails stays failed")),
         (tolerated.has(Tolerated::SRI_POLICY), ("sri-interrupts-policy", "a waiting partition is run for its interrupt")),
         (vm.smc_whitelist_permissive, ("smc_whitelist_permissive", "no SMC of a partition is passed on to EL3")),
-        (other_power_messages, ("power-management-messages", "only CPU_OFF is sent")),
-        (manifest.vm_messages != VmMessages::default(), ("vm-availability-messages", "none is sent: there are no VMs but the normal world itself")),
+        (other_power_messages, ("power-management-messages", "TF-A's dispatcher tells of CPU_OFF only")),
         (
             !manifest.device_streams.is_empty() || !manifest.memory_streams.is_empty(),
             ("stream-ids", "no SMMU is programmed: what the device's DMA reaches is up to the platform"),

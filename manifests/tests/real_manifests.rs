@@ -74,7 +74,7 @@ fn what_bulkhead_does_not_act_on_is_named() {
     let names = |manifest: &PartitionManifest| unserved(&spmc.partitions[0], manifest).map(|(property, _)| property).collect::<Vec<_>>();
     assert_eq!(names(&optee), ["smc_whitelist"]);
     let source = edit(OPTEE, "power-management-messages = <0x0>;", "power-management-messages = <0x3>; vm-availability-messages = <1>;");
-    assert_eq!(names(&partition(&source, subject(1, "op-tee")).expect("valid")), ["smc_whitelist", "power-management-messages", "vm-availability-messages"]);
+    assert_eq!(names(&partition(&source, subject(1, "op-tee")).expect("valid")), ["smc_whitelist", "power-management-messages"]);
     let source = edit(OPTEE, "ns-interrupts-action = <1>;", "ns-interrupts-action = <0>; other-s-interrupts-action = <0>;");
     let source = edit(&source, "interrupts = <40 0xb01>;", "interrupts = <40 0xb01>; interrupts-target = <40 0 1>; smmu-id = <0>; stream-ids = <3>;");
     let names = names(&partition(&source, subject(1, "op-tee")).expect("valid"));

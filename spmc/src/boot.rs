@@ -13,13 +13,14 @@ use arrayvec::ArrayVec;
 use bulkhead_core::machine::{Address, Permissions};
 use bulkhead_core::mailbox::Buffers;
 use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
-use bulkhead_core::partition::{MAX_INTERRUPTS, Methods, NormalWorldInterrupts, PartitionConfig, Service};
+use bulkhead_core::partition::{MAX_INTERRUPTS, Methods, NormalWorldInterrupts, PartitionConfig, PowerMessages, Service, VmMessages};
 use bulkhead_core::tables::PAGE;
 use bulkhead_core::{MAX_CORES, MAX_PARTITIONS};
 use bulkhead_ffa::EndpointId;
 use bulkhead_manifests::edit::add_base_address;
 use bulkhead_manifests::partition::{
-    ExceptionLevel, NsInterruptAction, OtherSecureInterruptAction, PartitionManifest, PowerMessages, RegionBase, RxTx, Trigger,
+    ExceptionLevel, NsInterruptAction, OtherSecureInterruptAction, PartitionManifest, PowerMessages as PowerBits, RegionBase, RxTx, Trigger,
+    VmMessages as VmBits,
 };
 use bulkhead_manifests::spmc::{MemoryKind, VmNode};
 use bulkhead_manifests::{AddressRange, LoadedPartition, ManifestError, Package, Platform, Reserved, Subject, check_spmc, check_system, unserved};
@@ -258,7 +259,15 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         vcpus: one.vm.vcpu_count.min(MAX_CORES as u16) as u8,
         s_el0,
         notifications: manifest.notifications,
-        power_off_messages: manifest.power_messages.is_some_and(|p| p.contains(PowerMessages::CPU_OFF)),
+        power_messages: PowerMessages {
+            off: manifest.power_messages.is_some_and(|p| p.contains(PowerBits::CPU_OFF)),
+            suspend: manifest.power_messages.is_some_and(|p| p.contains(PowerBits::CPU_SUSPEND)),
+            resume: manifest.power_messages.is_some_and(|p| p.contains(PowerBits::CPU_SUSPEND_RESUME)),
+        },
+        vm_messages: VmMessages {
+            created: manifest.vm_messages.contains(VmBits::CREATED),
+            destroyed: manifest.vm_messages.contains(VmBits::DESTROYED),
+        },
         version: manifest.ffa_version,
         normal_world_interrupts: match manifest.ns_interrupts {
             NsInterruptAction::Queued => NormalWorldInterrupts::Queued,

@@ -126,7 +126,7 @@ impl Spmc {
                 self.request_from_partition(machine, vcpu, &call)
             }
             function::RUN => self.run_from_partition(machine, vcpu, &call),
-            function::YIELD => self.yield_cycles(machine, vcpu),
+            function::YIELD => self.yield_cycles(machine, vcpu, &call),
             function::ERROR | function::ERROR_64 => self.error_from_partition(machine, vcpu, &call),
             function::ABORT_32 | function::ABORT_64 => {
                 let fault = Fault { kind: FaultKind::Abort, pc: 0, esr: 0, address: None };
@@ -243,6 +243,19 @@ impl Spmc {
             }
         }
         true
+    }
+
+    /// Whether a request of `caller` to `vcpu` would close a circle: `vcpu` goes on only when `caller` has.
+    pub(crate) fn closes_circle(&self, vcpu: VcpuId, caller: Caller) -> bool {
+        let mut at = caller;
+        for _ in 0..=crate::MAX_PARTITIONS {
+            match at {
+                Caller::Partition(caller) | Caller::Interrupted(caller) if caller == vcpu => return true,
+                Caller::Partition(caller) | Caller::Interrupted(caller) => at = self.vcpu(caller).1.caller(),
+                _ => break,
+            }
+        }
+        false
     }
 
     /// Ends a partition and answers those who wait for it.

@@ -5,7 +5,7 @@ use crate::interrupts::SCHEDULE_RECEIVER;
 use crate::virtual_interrupts::{MANAGED_EXIT, NOTIFICATION_PENDING};
 use crate::machine::{Address, Machine};
 use crate::mailbox::BUFFER_SIZE;
-use crate::partition::{Methods, PartitionConfig, Service};
+use crate::partition::{Methods, Partition, PartitionConfig, Service};
 use crate::spmc::{OUR_VERSION, Spmc, UNKNOWN};
 use bulkhead_ffa::descriptor::partition_info;
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
@@ -16,6 +16,8 @@ mod property {
     pub const DIRECT_SEND: u32 = 1 << 1;
     pub const INDIRECT: u32 = 1 << 2;
     pub const NOTIFICATIONS: u32 = 1 << 3;
+    pub const VM_CREATED: u32 = 1 << 6;
+    pub const VM_DESTROYED: u32 = 1 << 7;
     pub const AARCH64: u32 = 1 << 8;
     pub const DIRECT2_RECEIVE: u32 = 1 << 9;
     pub const DIRECT2_SEND: u32 = 1 << 10;
@@ -129,11 +131,11 @@ impl Spmc {
 
     /// The services that `uuid` selects, one for each entry of the answer. For the nil UUID all of them, or (where an entry has no
     /// UUID) the first of each partition.
-    fn selected(&self, uuid: Uuid, each_service: bool) -> impl Iterator<Item = (&PartitionConfig, &Service)> {
-        self.partitions().filter(|(_, partition, _)| !partition.has_failed()).flat_map(move |(_, _, config)| {
+    fn selected(&self, uuid: Uuid, each_service: bool) -> impl Iterator<Item = (&Partition, &PartitionConfig, &Service)> {
+        self.partitions().filter(|(_, partition, _)| !partition.has_failed()).flat_map(move |(_, partition, config)| {
             let all = uuid == Uuid::NIL;
             let most = if all && !each_service { 1 } else { usize::MAX };
-            config.services.iter().filter(move |s| all || s.uuid == uuid).take(most).map(move |s| (config, s))
+            config.services.iter().filter(move |s| all || s.uuid == uuid).take(most).map(move |s| (partition, config, s))
         })
     }
 
@@ -160,8 +162,8 @@ impl Spmc {
         if (count * size) as u64 > BUFFER_SIZE {
             return Err(Status::NoMemory);
         }
-        let entries = self.selected(uuid, each_service).map(|(config, service)| entry(call.from, version, config, service));
-        for (n, (config, bits, service)) in entries.enumerate() {
+        for (n, (partition, config, service)) in self.selected(uuid, each_service).take(count).enumerate() {
+            let bits = properties(call.from, version, partition, config, service);
             let mut bytes = [0; partition_info::SIZE];
             bytes[partition_info::ID..][..2].copy_from_slice(&config.id.0.to_le_bytes());
             bytes[partition_info::EXECUTION_CONTEXTS..][..2].copy_from_slice(&u16::from(config.vcpus).to_le_bytes());
@@ -200,7 +202,8 @@ impl Spmc {
         let mut reply = Regs::new(&[u64::from(function::SUCCESS_64), 0]);
         reply.0[2] = last as u64 | (current_index as u64) << 16 | u64::from(current) << 32 | (partition_info::SIZE as u64) << 48;
         let chosen = self.selected(uuid, true).skip(start).take(ENTRIES_IN_REGISTERS);
-        for (n, (config, bits, service)) in chosen.map(|(c, s)| entry(call.from, version, c, s)).enumerate() {
+        for (n, (partition, config, service)) in chosen.enumerate() {
+            let bits = properties(call.from, version, partition, config, service);
             let x = &mut reply.0[3 + 3 * n..][..3];
             x[0] = u64::from(config.id.0) | u64::from(config.vcpus) << 16 | u64::from(bits) << 32;
             if uuid == Uuid::NIL {
@@ -211,27 +214,31 @@ impl Spmc {
     }
 }
 
-/// One entry, with the properties as this caller may see them.
-fn entry<'a>(from: From, version: Version, config: &'a PartitionConfig, service: &'a Service) -> (&'a PartitionConfig, u32, &'a Service) {
-    let methods = service.methods;
+/// A service's properties as this caller may see them: what caller and partition both know at their versions.
+fn properties(from: From, version: Version, partition: &Partition, config: &PartitionConfig, service: &Service) -> u32 {
+    let methods = partition.methods(service.methods);
+    let caller_secure = matches!(from, From::Partition(_));
     let mut bits = 0;
     let mut set = |condition: bool, bit: u32| {
         if condition {
             bits |= bit;
         }
     };
-    let caller_secure = matches!(from, From::Partition(_));
     set(methods.has(Methods::DIRECT_RECEIVE), property::DIRECT_RECEIVE);
     // Partitions do not send direct requests to the normal world: to it they are receivers only.
     set(caller_secure && methods.has(Methods::DIRECT_SEND), property::DIRECT_SEND);
     set(methods.has(Methods::INDIRECT), property::INDIRECT);
     if version >= Version::V1_1 {
-        set(config.notifications, property::NOTIFICATIONS);
+        set(config.notifications && partition.endpoint.spoken.version() >= Version::V1_1, property::NOTIFICATIONS);
         set(true, property::AARCH64);
+        // What the hypervisor is to tell a partition is no other partition's business.
+        let told = !caller_secure && methods.has(Methods::DIRECT_RECEIVE);
+        set(told && config.vm_messages.created, property::VM_CREATED);
+        set(told && config.vm_messages.destroyed, property::VM_DESTROYED);
     }
     if version >= Version::V1_2 {
         set(methods.has(Methods::DIRECT2_RECEIVE), property::DIRECT2_RECEIVE);
         set(caller_secure && methods.has(Methods::DIRECT2_SEND), property::DIRECT2_SEND);
     }
-    (config, bits, service)
+    bits
 }

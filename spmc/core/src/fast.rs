@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | the call | x0 whole, x1 whole, x2 | another function, a hint or upper halves, a sender of the secure world, reserved bits |
 //! | the caller | its one word of version | no version agreed before, REQ2 below 1.2 |
-//! | the receiver | [`Partition::fast`], one word | not in the order of the table, interrupts queued, method not offered, failed |
+//! | the receiver | [`Partition::fast`], one word | not in the order of the table, interrupts queued, method not offered, failed, REQ2 below 1.2 |
 //! | its vCPU | one compare-and-swap | not waiting (for FFA_RUN: nor preempted by itself) |
 //! | what waits for it | its virtual interrupts, a bit for this core | anything pending or active, a timer, another vCPU that wants the core |
 //! | it runs | the reason why it stopped | anything but a call or, where it is preempted by one, an interrupt |
@@ -114,6 +114,8 @@ impl Spmc {
             if regs.0[2] != 0 {
                 return false;
             }
+        } else if !partition.endpoint.spoken.is_locked_at(least_minor(model)) {
+            return false;
         } else if regs.0[2] | regs.0[3] != 0 {
             let service = Uuid::from_doublewords(regs.0[2], regs.0[3]);
             if !partition.config().is_some_and(|config| config.services.iter().any(|s| s.uuid == service)) {

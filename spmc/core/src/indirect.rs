@@ -9,11 +9,13 @@ use crate::calls::{Call, From};
 use crate::machine::{Address, Machine};
 use crate::mailbox::{BUFFER_SIZE, Mailbox};
 use crate::notifications::{DELAY, RxFull};
-use crate::partition::{Endpoint, Methods};
+use crate::partition::Methods;
 use crate::spmc::{Spmc, UNKNOWN};
+use crate::vcpu::VcpuId;
+use crate::vms::MAX_VMS;
 use bulkhead_ffa::descriptor::message;
+use crate::sync::{Mutex, MutexGuard};
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version};
-use crate::sync::MutexGuard;
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = 256;
@@ -26,6 +28,15 @@ struct Header {
     /// Where the payload ends.
     end: u64,
     ends: u32,
+}
+
+/// Where a message comes from or goes to. Mailboxes are locked in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Partition(PartitionIndex),
+    NormalWorld,
+    /// A virtual machine, by its place.
+    Vm(usize),
 }
 
 impl Header {
@@ -74,55 +85,73 @@ impl Spmc {
         if reserved.0 != 0 || flags & !allowed != 0 || named.is_secure() || matches!(call.from, From::Partition(_)) && named.0 != 0 {
             return Err(Status::InvalidParameters);
         }
-        let sender = self.endpoint(call.from);
-        // Buffers of virtual machines are not known here: only the normal world's own are.
-        if named != EndpointId::HYPERVISOR {
-            return Err(Status::Denied);
-        }
-        let mailbox = sender.mailbox.lock();
+        let sender = match call.from {
+            From::Partition(vcpu) => End::Partition(vcpu.partition),
+            From::NormalWorld => self.normal_end(named).ok_or(Status::Denied)?,
+        };
+        let mailbox = self.mailbox_at(sender).lock();
         // While it is locked the page is the sender's: buffers cannot be given away, only unmapped first.
         let header = Header::read(machine, mailbox.buffers(Status::Denied)?.tx, version)?;
         drop(mailbox);
-        if header.sender() != self.id(call.from) || header.receiver() == header.sender() {
+        let own = if named == EndpointId::HYPERVISOR { self.id(call.from) } else { named };
+        if header.sender() != own || header.receiver() == own {
             return Err(Status::InvalidParameters);
         }
-        let partition = self.indirect_receiver(call.from, &header)?;
-        self.transfer(machine, call.from, partition, &header)?;
+        let receiver = self.indirect_receiver(call.from, &header)?;
+        self.transfer(machine, [(sender, own), (receiver, header.receiver())], &header)?;
         let kind = if matches!(call.from, From::NormalWorld) { RxFull::FromNormalWorld } else { RxFull::FromPartition };
-        self.signal_rx_full(machine, call.from, header.receiver(), partition, kind, flags);
+        let partition = if let End::Partition(index) = receiver { Some(index) } else { None };
+        self.signal_rx_full(machine, header.receiver(), partition, kind, flags);
         Ok(Regs::success(&[]))
     }
 
-    /// Whom a message is for, `None` for the normal world, if both sides' manifests allow it.
-    fn indirect_receiver(&self, from: From, header: &Header) -> Result<Option<PartitionIndex>, Status> {
+    /// Whom a message is for, if both sides' manifests allow it.
+    fn indirect_receiver(&self, from: From, header: &Header) -> Result<End, Status> {
         let (receiver, service) = (header.receiver(), header.service());
         let sends = match from {
             From::NormalWorld => true,
             From::Partition(vcpu) => self.config_of(vcpu).is_some_and(|c| c.methods.has(Methods::INDIRECT)),
         };
-        if receiver == EndpointId::HYPERVISOR {
-            return if sends { Ok(None) } else { Err(Status::Denied) };
+        if !receiver.is_secure() {
+            // Messages within the normal world are its hypervisor's.
+            let end = if matches!(from, From::Partition(_)) { self.normal_end(receiver) } else { None };
+            let end = end.ok_or(Status::InvalidParameters)?;
+            return if sends { Ok(end) } else { Err(Status::Denied) };
         }
         let (index, partition, config) = self.find(receiver).ok_or(Status::InvalidParameters)?;
-        if !sends || !config.methods.has(Methods::INDIRECT) {
+        if !sends || !partition.methods(config.methods).has(Methods::INDIRECT) {
             return Err(Status::Denied);
         }
         if service != Uuid::NIL && !config.services.iter().any(|s| s.uuid == service) {
             return Err(Status::InvalidParameters);
         }
-        if partition.has_failed() { Err(Status::Aborted) } else { Ok(Some(index)) }
+        if partition.has_failed() { Err(Status::Aborted) } else { Ok(End::Partition(index)) }
     }
 
-    /// Copies a message, and gives the receiver its RX buffer.
-    fn transfer<M: Machine>(&self, machine: &mut M, from: From, to: Option<PartitionIndex>, header: &Header) -> Result<(), Status> {
-        let sender_index = if let From::Partition(vcpu) = from { Some(vcpu.partition) } else { None };
-        let receiver = match to {
-            None => &self.normal_world,
-            Some(index) => &self.partition(index).ok_or(Status::InvalidParameters)?.0.endpoint,
-        };
-        // Locked in the order of the table, the normal world's last.
-        let rank = |index: Option<PartitionIndex>| index.unwrap_or(PartitionIndex::MAX);
-        let (sender, mut receiver) = lock_both(self.endpoint(from), receiver, rank(sender_index) < rank(to));
+    /// An endpoint of the normal world, if it has a place for buffers.
+    fn normal_end(&self, id: EndpointId) -> Option<End> {
+        if id == EndpointId::HYPERVISOR {
+            return Some(End::NormalWorld);
+        }
+        self.vms.iter().position(|vm| vm.is(id)).map(End::Vm)
+    }
+
+    fn mailbox_at(&self, end: End) -> &Mutex<Mailbox> {
+        match end {
+            End::Partition(index) => &self.vcpu(VcpuId { partition: index, index: 0 }).0.endpoint.mailbox,
+            End::NormalWorld => &self.normal_world.mailbox,
+            End::Vm(place) => &self.vms[place % MAX_VMS].mailbox,
+        }
+    }
+
+    /// Copies a message from the first end to the second, and gives the receiver its RX buffer.
+    fn transfer<M: Machine>(&self, machine: &mut M, ends: [(End, EndpointId); 2], header: &Header) -> Result<(), Status> {
+        let [(from, _), (to, _)] = ends;
+        let (sender, mut receiver) = lock_both(self.mailbox_at(from), self.mailbox_at(to), from < to);
+        // A virtual machine may have lost its place meanwhile, and another got it.
+        if ends.iter().any(|(end, id)| matches!(end, End::Vm(place) if !self.vms[place % MAX_VMS].is(*id))) {
+            return Err(Status::InvalidParameters);
+        }
         let tx = sender.buffers(Status::Denied)?.tx;
         let rx = receiver.free_rx()?;
         machine.write(rx, &header.bytes[..header.length as usize]).map_err(|_| Status::Aborted)?;
@@ -139,12 +168,12 @@ impl Spmc {
     }
 }
 
-fn lock_both<'a>(sender: &'a Endpoint, receiver: &'a Endpoint, sender_first: bool) -> (MutexGuard<'a, Mailbox>, MutexGuard<'a, Mailbox>) {
+fn lock_both<'a>(sender: &'a Mutex<Mailbox>, receiver: &'a Mutex<Mailbox>, sender_first: bool) -> (MutexGuard<'a, Mailbox>, MutexGuard<'a, Mailbox>) {
     if sender_first {
-        let sender = sender.mailbox.lock();
-        (sender, receiver.mailbox.lock())
+        let sender = sender.lock();
+        (sender, receiver.lock())
     } else {
-        let receiver = receiver.mailbox.lock();
-        (sender.mailbox.lock(), receiver)
+        let receiver = receiver.lock();
+        (sender.lock(), receiver)
     }
 }

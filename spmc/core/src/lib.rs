@@ -51,6 +51,7 @@ mod tests;
 pub mod timer;
 mod vcpu;
 mod virtual_interrupts;
+mod vms;
 
 pub use interrupts::SCHEDULE_RECEIVER;
 pub use machine::{Address, Exit, Machine};

@@ -7,7 +7,7 @@ use crate::calls::{Call, From};
 use crate::chain::deliver;
 use crate::machine::Machine;
 use crate::messaging::vcpu_on;
-use crate::partition::PartitionConfig;
+use crate::partition::{PartitionConfig, PowerMessages};
 use crate::spmc::{Spmc, UNKNOWN};
 use crate::tables::PAGE;
 use crate::vcpu::{Caller, Model, RunState, VcpuId};
@@ -18,12 +18,19 @@ use core::fmt::Write;
 use crate::sync::atomic::Ordering;
 
 /// Framework messages, w2 of a direct request or response: the type in bits 7..0 and bit 31.
-mod framework {
-    pub(super) use crate::messaging::FRAMEWORK_MESSAGE as MESSAGE;
+pub(crate) mod framework {
+    /// A framework message at all.
+    pub const MESSAGE: u32 = 1 << 31;
     /// Power management request: w3 holds the PSCI function.
     pub const POWER_REQUEST: u32 = 0;
+    /// A core has come back from a suspend.
+    pub const WARM_BOOT: u32 = 1;
     /// Power management response: w3 holds the PSCI status.
     pub const POWER_RESPONSE: u32 = 2;
+    /// A virtual machine was created: its identity in w5, a handle in w3 and w4. The answer's type is one more.
+    pub const VM_CREATED: u32 = 4;
+    /// A virtual machine was destroyed.
+    pub const VM_DESTROYED: u32 = 6;
     /// The normal world called FFA_VERSION: w3 holds the version asked for.
     pub const VERSION_REQUEST: u32 = 8;
     /// What FFA_VERSION answers, in w3.
@@ -32,8 +39,11 @@ mod framework {
 
 /// PSCI (DEN0022): function and status numbers.
 mod psci {
+    pub const CPU_SUSPEND_32: u32 = 0x8400_0001;
+    pub const CPU_SUSPEND_64: u32 = 0xc400_0001;
     pub const CPU_OFF: u32 = 0x8400_0002;
     pub const SUCCESS: u64 = 0;
+    pub const DENIED: u64 = 0xffff_fffd;
     pub const NOT_SUPPORTED: u64 = 0xffff_ffff;
 }
 
@@ -112,7 +122,11 @@ impl Spmc {
                 self.core_off(machine);
                 (framework::POWER_RESPONSE, psci::SUCCESS)
             }
-            // TF-A sends no other message. Only a direct response ends the SPMD's call, so that an unknown one gets it too.
+            framework::POWER_REQUEST if matches!(call.regs.w(3), psci::CPU_SUSPEND_32 | psci::CPU_SUSPEND_64) => {
+                (framework::POWER_RESPONSE, self.tell_of_sleep(machine, call, |messages| messages.suspend))
+            }
+            framework::WARM_BOOT => (framework::POWER_RESPONSE, self.tell_of_sleep(machine, call, |messages| messages.resume)),
+            // TF-A 2.12 sends CPU_OFF and the version. Only a direct response ends the SPMD's call, so that an unknown one gets it too.
             _ => (framework::POWER_RESPONSE, psci::NOT_SUPPORTED),
         };
         let (sender, receiver) = call.sender_receiver();
@@ -134,8 +148,8 @@ impl Spmc {
             if state.claim(RunState::Waiting).is_err() {
                 continue;
             }
-            if config.power_off_messages {
-                self.tell_core_off(machine, vcpu, config);
+            if config.power_messages.off {
+                self.tell(machine, vcpu, config, framework::POWER_REQUEST, psci::CPU_OFF);
                 if partition.has_failed() || state.claim(RunState::Waiting).is_err() {
                     continue;
                 }
@@ -145,12 +159,32 @@ impl Spmc {
         }
     }
 
-    fn tell_core_off<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, config: &PartitionConfig) {
+    /// This core is suspended, or was: partitions that asked for it are told, as far as they wait here. Returns the PSCI
+    /// status: one of them may deny a suspend (section 18.2.4).
+    fn tell_of_sleep<M: Machine>(&self, machine: &mut M, call: &Call, wanted: impl Fn(PowerMessages) -> bool) -> u64 {
+        let core = machine.core();
+        let mut status = psci::SUCCESS;
+        for (index, _, config) in self.partitions() {
+            let vcpu = VcpuId { partition: index, index: core as u8 };
+            let concerned = config.vcpus > 1 && core < usize::from(config.vcpus) && wanted(config.power_messages);
+            if concerned && self.vcpu(vcpu).1.claim(RunState::Waiting).is_ok() {
+                let kind = call.regs.w(2) & !framework::MESSAGE;
+                let answer = self.tell(machine, vcpu, config, kind, call.regs.w(3));
+                if answer.function() != function::MSG_SEND_DIRECT_RESP_32 || u64::from(answer.w(3)) != psci::SUCCESS {
+                    status = psci::DENIED;
+                }
+            }
+        }
+        status
+    }
+
+    /// Runs a claimed vCPU through a power management message; returns what it answers.
+    fn tell<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, config: &PartitionConfig, kind: u32, value: u32) -> Regs {
         self.converse(vcpu, Caller::Framework, Model::Framework);
         let ends = u64::from(EndpointId::SPMC.0) << 16 | u64::from(config.id.0);
-        let kind = u64::from(framework::MESSAGE | framework::POWER_REQUEST);
-        deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), ends, kind, u64::from(psci::CPU_OFF)]));
-        self.run_chain(machine, vcpu);
+        let kind = u64::from(framework::MESSAGE | kind);
+        deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), ends, kind, u64::from(value)]));
+        self.run_chain(machine, vcpu)
     }
 
     /// FFA_SECONDARY_EP_REGISTER.

@@ -4,8 +4,10 @@
 
 use crate::calls::{Call, From};
 use crate::machine::{Address, Machine};
+use crate::memory::Owner;
 use crate::spmc::Spmc;
 use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
+use crate::sync::MutexGuard;
 
 /// Bytes of each buffer: one page is the minimum, the maximum and the alignment that FFA_FEATURES reports.
 pub const BUFFER_SIZE: u64 = 4096;
@@ -112,8 +114,11 @@ impl Spmc {
         let wide = function::is_64_bit(call.function());
         let [tx, rx] = [1, 2].map(|n| if wide { call.regs.0[n] } else { u64::from(call.regs.w(n)) });
         let pages = call.regs.w(3);
+        if matches!(call.from, From::NormalWorld) && tx == 0 && rx == 0 && pages == 0 {
+            return self.map_for_vm(machine);
+        }
         // Bits 31..6 must be zero; one page is all there is (FFA_FEATURES says so).
-        if pages != 1 || tx % BUFFER_SIZE != 0 || rx % BUFFER_SIZE != 0 || tx == rx {
+        if pages != 1 || (tx | rx) % BUFFER_SIZE != 0 || tx == rx {
             return Err(Status::InvalidParameters);
         }
         let endpoint = self.endpoint(call.from);
@@ -123,40 +128,25 @@ impl Spmc {
         }
         // Keeps memory transactions from moving the pages between the check and the registration.
         let _memory = self.memory.lock();
-        // What the normal world does not hold is other worlds' or not its memory at all: that is denied, as when it sends it.
-        let foreign = if matches!(call.from, From::NormalWorld) { Status::Denied } else { Status::InvalidParameters };
-        let place = |machine: &M, page: u64, writes: bool| {
-            let holding = machine.holding(call.from.owner(), page).ok_or(foreign)?;
-            let usable = holding.permissions.read && (holding.permissions.write || !writes) && holding.is_normal_memory();
-            if !usable {
-                return Err(Status::InvalidParameters);
-            }
-            if !holding.is_exclusive() {
-                return Err(Status::Denied);
-            }
-            Ok(Address { pa: page, secure: holding.secure })
-        };
-        mailbox.map(Buffers { rx: place(machine, rx, false)?, tx: place(machine, tx, true)? });
+        let owner = call.from.owner();
+        if owner == Owner::NormalWorld && self.vm_pages().iter().any(|page| [rx, tx].contains(page)) {
+            return Err(Status::Denied);
+        }
+        mailbox.map(Buffers { rx: place(machine, owner, rx, false)?, tx: place(machine, owner, tx, true)? });
         Ok(Regs::success(&[]))
     }
 
     pub(crate) fn rxtx_unmap(&self, call: &Call) -> Result<Regs, Status> {
         // w1 bits 31..16 name the endpoint only for a hypervisor that acts for a VM; every other caller leaves it zero.
         let id = EndpointId((call.regs.w(1) >> 16) as u16);
-        if id != EndpointId::HYPERVISOR && id != self.id(call.from) {
-            return Err(Status::InvalidParameters);
+        if id != EndpointId::HYPERVISOR && matches!(call.from, From::NormalWorld) {
+            return self.unmap_for_vm(id);
         }
-        let mut mailbox = self.endpoint(call.from).mailbox.lock();
-        if mailbox.unmap() { Ok(Regs::success(&[])) } else { Err(Status::InvalidParameters) }
+        if self.mailbox_of(call.from, id)?.unmap() { Ok(Regs::success(&[])) } else { Err(Status::InvalidParameters) }
     }
 
     pub(crate) fn rx_release(&self, call: &Call) -> Result<Regs, Status> {
-        let id = EndpointId(call.regs.w(1) as u16);
-        // As in FFA_RXTX_UNMAP: only a hypervisor names another than itself, and its machines' buffers are not known here.
-        if id != EndpointId::HYPERVISOR && id != self.id(call.from) {
-            return Err(Status::InvalidParameters);
-        }
-        let mut mailbox = self.endpoint(call.from).mailbox.lock();
+        let mut mailbox = self.mailbox_of(call.from, EndpointId(call.regs.w(1) as u16))?;
         if !mailbox.full {
             return Err(Status::Denied);
         }
@@ -168,10 +158,7 @@ impl Spmc {
         if !matches!(call.from, From::NormalWorld) || self.version(call.from) < Version::V1_1 {
             return Err(Status::NotSupported);
         }
-        if call.regs.w(1) & 0xffff != 0 {
-            return Err(Status::InvalidParameters);
-        }
-        let mut mailbox = self.endpoint(call.from).mailbox.lock();
+        let mut mailbox = self.mailbox_of(call.from, EndpointId(call.regs.w(1) as u16))?;
         mailbox.buffers(Status::InvalidParameters)?;
         if mailbox.full {
             return Err(Status::Denied);
@@ -180,4 +167,39 @@ impl Spmc {
         mailbox.give();
         Ok(Regs::success(&[]))
     }
+
+    /// Whose buffers a caller means by `id`: zero for its own; only a hypervisor names another than itself.
+    ///
+    /// # Errors
+    /// INVALID_PARAMETERS when they are not there, or not the caller's.
+    pub(crate) fn mailbox_of(&self, from: From, id: EndpointId) -> Result<MutexGuard<'_, Mailbox>, Status> {
+        if id == EndpointId::HYPERVISOR || id == self.id(from) {
+            return Ok(self.endpoint(from).mailbox.lock());
+        }
+        match from {
+            From::NormalWorld => self.vm_mailbox(id).map(|(_, mailbox)| mailbox).ok_or(Status::InvalidParameters),
+            From::Partition(_) => Err(Status::InvalidParameters),
+        }
+    }
+}
+
+/// Where a page of `owner` is, if it can be a buffer that the owner reads, or `writes`. Under the memory lock, so that it stays so until it is taken into use.
+///
+/// # Errors
+/// DENIED for a page that is not exclusively the owner's; INVALID_PARAMETERS for one that is no memory to read and write. A
+/// partition's address that leads nowhere is as invalid as another page; the normal world's is physical, and so somebody else's.
+pub(crate) fn place<M: Machine>(machine: &M, owner: Owner, page: u64, writes: bool) -> Result<Address, Status> {
+    let absent = if owner == Owner::NormalWorld { Status::Denied } else { Status::InvalidParameters };
+    if !page.is_multiple_of(BUFFER_SIZE) {
+        return Err(Status::InvalidParameters);
+    }
+    let holding = machine.holding(owner, page).ok_or(absent)?;
+    let readable = holding.permissions.read && holding.is_normal_memory();
+    if !readable || writes && !holding.permissions.write {
+        return Err(Status::InvalidParameters);
+    }
+    if !holding.is_exclusive() {
+        return Err(Status::Denied);
+    }
+    Ok(Address { pa: page, secure: holding.secure })
 }

@@ -17,6 +17,7 @@ use bulkhead_ffa::{EndpointId, Status, Version};
 use layout::Relinquish;
 use ledger::{Joined, Run};
 use pool::{Link, Pool};
+pub(crate) use ledger::Pinned;
 pub(crate) use retrieve::Reply;
 pub(crate) use send::{Progress, Sending};
 pub(crate) use transaction::Kind;

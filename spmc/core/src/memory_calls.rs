@@ -5,8 +5,10 @@
 
 use crate::calls::{Call, From};
 use crate::machine::Machine;
-use crate::memory::{Kind, MemoryManager, Party, Progress, Reply, Sending};
+use crate::mailbox::Buffers;
+use crate::memory::{Kind, MemoryManager, Party, Pinned, Progress, Reply, Sending};
 use crate::spmc::Spmc;
+use crate::vms::VM_PAGES;
 use bulkhead_ffa::{EndpointId, Regs, Status, function};
 use crate::sync::MutexGuard;
 
@@ -36,6 +38,19 @@ impl Spmc {
         }
     }
 
+    /// The pages that the caller may not give away: its own buffers, and for the normal world those of its virtual machines.
+    /// Asked for under the memory lock.
+    fn pinned(&self, call: &Call, own: &Buffers) -> Pinned {
+        let vms = if matches!(call.from, From::NormalWorld) { self.vm_pages() } else { [0; VM_PAGES] };
+        // Where there is no other page, one's own stands twice.
+        let mut pinned = [own.rx.pa; 2 + VM_PAGES];
+        pinned[0] = own.tx.pa;
+        for (place, page) in pinned[2..].iter_mut().zip(vms).filter(|(_, page)| *page != 0) {
+            *place = page;
+        }
+        pinned
+    }
+
     /// FFA_MEM_SHARE, FFA_MEM_LEND and FFA_MEM_DONATE.
     pub(crate) fn memory_send<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
         let kind = match call.function() {
@@ -46,15 +61,16 @@ impl Spmc {
         call.zero(3..=4)?;
         let mailbox = self.endpoint(call.from).mailbox.lock();
         let buffers = mailbox.buffers(Status::InvalidParameters)?;
+        let mut memory = self.lock_memory(call)?;
         let sending = Sending {
             sender: self.party(call),
             kind,
             total: call.regs.w(1),
             fragment: call.regs.w(2),
             from: buffers.tx,
-            pinned: [buffers.rx.pa, buffers.tx.pa],
+            pinned: self.pinned(call, &buffers),
         };
-        let progress = self.lock_memory(call)?.send(machine, &sending, |id| self.borrower(id))?;
+        let progress = memory.send(machine, &sending, |id| self.borrower(id))?;
         Ok(self.progress(progress))
     }
 
@@ -85,15 +101,16 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         let named_sender = (call.regs.w(4) >> 16) as u16;
+        let mut memory = self.lock_memory(call)?;
         let sending = Sending {
             sender: self.party(call),
             kind: Kind::Share,
             total: 0,
             fragment: call.regs.w(3),
             from: buffers.tx,
-            pinned: [buffers.rx.pa, buffers.tx.pa],
+            pinned: self.pinned(call, &buffers),
         };
-        let progress = self.lock_memory(call)?.send_more(machine, &sending, handle_of(call), named_sender)?;
+        let progress = memory.send_more(machine, &sending, handle_of(call), named_sender)?;
         Ok(self.progress(progress))
     }
 

@@ -5,13 +5,11 @@ use crate::calls::{Call, From};
 use crate::chain::{Next, deliver};
 use crate::fault::{Fault, FaultKind};
 use crate::machine::Machine;
+use crate::lifecycle::framework;
 use crate::partition::{Methods, PartitionConfig};
 use crate::spmc::{Spmc, UNKNOWN};
 use crate::vcpu::{Caller, Model, RunState, Vcpu, VcpuId};
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
-
-/// w2 of a direct message: it is one of the framework's own.
-pub(crate) const FRAMEWORK_MESSAGE: u32 = 1 << 31;
 
 impl Spmc {
     /// FFA_MSG_SEND_DIRECT_REQ and REQ2 from the normal world.
@@ -21,8 +19,9 @@ impl Spmc {
         if sender.is_secure() || sender == receiver {
             return Err(Status::InvalidParameters);
         }
-        let target = self.accept_request(machine, call, receiver)?;
-        self.begin_request(machine, target, Caller::NormalWorld(sender), call.regs);
+        let caller = Caller::NormalWorld(sender);
+        let target = self.accept_request(machine, call, receiver, caller)?;
+        self.begin_request(machine, target, caller, call.regs);
         Ok(self.run_chain(machine, target))
     }
 
@@ -33,10 +32,10 @@ impl Spmc {
     }
 
     /// Everything that a direct request must satisfy whoever sends it; claims the receiver's vCPU.
-    fn accept_request<M: Machine>(&self, machine: &M, call: &Call, receiver: EndpointId) -> Result<VcpuId, Status> {
+    fn accept_request<M: Machine>(&self, machine: &M, call: &Call, receiver: EndpointId, caller: Caller) -> Result<VcpuId, Status> {
         let direct2 = call.function() == function::MSG_SEND_DIRECT_REQ2;
         let (index, partition, config) = self.find(receiver).ok_or(Status::InvalidParameters)?;
-        if !direct2 && call.regs.w(2) != 0 {
+        if !direct2 && call.regs.w(2) != 0 && !is_wanted_vm_message(call, config) {
             return Err(Status::InvalidParameters);
         }
         // x2 and x3 name a service of the receiver, or none.
@@ -45,7 +44,7 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         let method = if direct2 { Methods::DIRECT2_RECEIVE } else { Methods::DIRECT_RECEIVE };
-        if !config.methods.has(method) {
+        if !config.methods.has(method) || direct2 && partition.endpoint.spoken.version() < Version::V1_2 {
             return Err(Status::Denied);
         }
         if partition.has_failed() {
@@ -57,6 +56,9 @@ impl Spmc {
             Err(_) if partition.has_failed() => Err(Status::Aborted),
             // It will never be ready: it has no execution context here, or is not initialised yet.
             Err(RunState::Off) => Err(Status::Denied),
+            // It runs for a scheduler and waits for the caller itself: no retry helps (section 8.2, rule 1). One that
+            // processes a request is busy with it.
+            Err(_) if !self.vcpu(target).1.model().is_direct() && self.closes_circle(target, caller) => Err(Status::Denied),
             Err(_) => Err(Status::Busy),
         }
     }
@@ -66,6 +68,7 @@ impl Spmc {
         let model = match regs.function() {
             function::MSG_SEND_DIRECT_REQ2 => Model::Direct2,
             function::MSG_SEND_DIRECT_REQ_64 => Model::Direct64,
+            _ if regs.w(2) != 0 => Model::VmMessage,
             _ => Model::Direct32,
         };
         self.converse(target, caller, model);
@@ -175,6 +178,7 @@ impl Spmc {
         let expected = match call.function() {
             function::MSG_SEND_DIRECT_RESP2 => Model::Direct2,
             function::MSG_SEND_DIRECT_RESP_64 => Model::Direct64,
+            _ if model == Model::VmMessage => model,
             _ => Model::Direct32,
         };
         if model == Model::Init {
@@ -192,12 +196,16 @@ impl Spmc {
             Caller::Partition(caller) => self.id(From::Partition(caller)),
             _ => EndpointId::SPMC,
         };
-        if sender != own || receiver != requester {
+        if sender != own || receiver == own {
             return Err(Status::InvalidParameters);
+        }
+        // Only who allocated the cycles gets an answer (section 8.2, rule 3).
+        if receiver != requester {
+            return Err(Status::Denied);
         }
         if framework {
             // Only a framework message answers one. What it says is the lifecycle module's to judge.
-            if call.regs.w(2) & FRAMEWORK_MESSAGE == 0 {
+            if call.regs.w(2) & framework::MESSAGE == 0 {
                 return Err(Status::Denied);
             }
             let reply = message(call.regs);
@@ -207,7 +215,16 @@ impl Spmc {
         if expected != model {
             return Err(Status::Denied);
         }
-        let reserved = if model == Model::Direct2 { call.regs.0[2] | call.regs.0[3] } else { u64::from(call.regs.w(2)) };
+        let w2 = call.regs.w(2);
+        if model == Model::VmMessage && w2 & framework::MESSAGE == 0 {
+            return Err(Status::Denied);
+        }
+        let reserved = match model {
+            Model::Direct2 => call.regs.0[2] | call.regs.0[3],
+            // What it answers is for the hypervisor to understand.
+            Model::VmMessage => 0,
+            _ => u64::from(w2),
+        };
         if reserved != 0 {
             return Err(Status::InvalidParameters);
         }
@@ -247,7 +264,11 @@ impl Spmc {
         if sender != config.id || receiver == sender {
             return Err(Status::InvalidParameters);
         }
-        // Secure partitions do not request from the normal world (section 7.4): none of its endpoints is a receiver for them.
+        // Secure partitions send no framework messages, and do not request from the normal world (section 7.4): none of its
+        // endpoints is a receiver for them.
+        if call.function() != function::MSG_SEND_DIRECT_REQ2 && call.regs.w(2) != 0 {
+            return Err(Status::InvalidParameters);
+        }
         if !receiver.is_secure() {
             return Err(Status::InvalidParameters);
         }
@@ -256,10 +277,10 @@ impl Spmc {
             return Err(Status::Denied);
         }
         let (_, state) = self.vcpu(vcpu);
-        if matches!(state.model(), Model::SecureInterrupt | Model::Framework) || state.callee().is_some() {
+        if state.model() == Model::Framework || state.callee().is_some() {
             return Err(Status::Denied);
         }
-        let target = self.accept_request(machine, call, receiver)?;
+        let target = self.accept_request(machine, call, receiver, Caller::Partition(vcpu))?;
         state.set_callee(Some(target));
         self.begin_request(machine, target, Caller::Partition(vcpu), call.regs);
         state.publish_blocked();
@@ -310,11 +331,17 @@ impl Spmc {
         Ok(Next::Resume(tail))
     }
 
-    /// FFA_YIELD.
-    pub(crate) fn yield_cycles<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> Result<Next, Status> {
+    /// FFA_YIELD. w2 and w3 hint at when the caller wants to go on: who gets the cycles is told.
+    pub(crate) fn yield_cycles<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, call: &Call) -> Result<Next, Status> {
+        call.zero(4..=7)?;
         let (_, state) = self.vcpu(vcpu);
-        let target_info = self.target_info(vcpu);
-        let reply = Regs::new(&[u64::from(function::YIELD), target_info]);
+        if state.model() == Model::SecureInterrupt {
+            // It got its cycles from the SPMC, which has nothing else to do with them.
+            deliver(machine, vcpu, function::YIELD, Regs::success(&[]));
+            return Ok(Next::Resume(vcpu));
+        }
+        let timeout = [2, 3].map(|n| u64::from(call.regs.w(n)));
+        let reply = Regs::new(&[u64::from(function::YIELD), self.target_info(vcpu), timeout[0], timeout[1]]);
         match state.caller() {
             Caller::NormalWorld(_) => {
                 machine.leave_to_normal_world();
@@ -334,6 +361,18 @@ impl Spmc {
     pub(crate) fn target_info(&self, vcpu: VcpuId) -> u64 {
         u64::from(self.id(From::Partition(vcpu)).0) << 16 | u64::from(vcpu.index)
     }
+}
+
+/// Whether a direct request is a message of the normal world's hypervisor about one of its virtual machines, and its
+/// receiver has asked for such ones (section 18.3).
+fn is_wanted_vm_message(call: &Call, config: &PartitionConfig) -> bool {
+    let from_hypervisor = matches!(call.from, From::NormalWorld) && call.function() == function::MSG_SEND_DIRECT_REQ_32;
+    from_hypervisor
+        && match call.regs.w(2) ^ framework::MESSAGE {
+            framework::VM_CREATED => config.vm_messages.created,
+            framework::VM_DESTROYED => config.vm_messages.destroyed,
+            _ => false,
+        }
 }
 
 /// The execution context that serves core `core`: pinned for multiprocessor partitions, the only one otherwise.

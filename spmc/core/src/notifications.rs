@@ -29,6 +29,8 @@ pub(crate) const DELAY: u32 = 1 << 1;
 /// w2 of GET: which bitmaps are wanted.
 const FROM_PARTITIONS: u32 = 1 << 0;
 const FROM_VMS: u32 = 1 << 1;
+/// w2 of GET: the framework's half that is the SPM's.
+const FROM_SPM: u32 = 1 << 2;
 /// w2 of GET: the framework's two halves, the SPM's and the hypervisor's. Both are kept here, and one flag is enough to
 /// get both, as suites and partitions expect of an SPMC.
 const FROM_FRAMEWORK: u32 = 3 << 2;
@@ -208,7 +210,8 @@ impl Spmc {
         let id = self.bitmap_owner(call)?;
         let mut notifications = self.notifications.lock();
         let vm = notifications.vm(id).ok_or(Status::Denied)?;
-        if vm.receiver.from_partitions.pending() | vm.receiver.framework.bits != 0 {
+        // A pending one is bound.
+        if vm.receiver.from_partitions.bound | vm.receiver.framework.bits != 0 {
             return Err(Status::Denied);
         }
         vm.registered = None;
@@ -298,11 +301,12 @@ impl Spmc {
         let flags = call.regs.w(2);
         let (per_vcpu, index) = (flags & PER_VCPU != 0, (flags >> 16) as u8);
         let bits = bitmap_of(call)?;
-        let own = match call.from {
-            From::NormalWorld => !sender.is_secure(),
-            From::Partition(_) => sender == self.id(call.from),
+        // The normal world gets the core with the answer to its call: there is no later time for it.
+        let (own, allowed) = match call.from {
+            From::NormalWorld => (!sender.is_secure(), PER_VCPU),
+            From::Partition(_) => (sender == self.id(call.from), PER_VCPU | DELAY),
         };
-        if !own || sender == receiver || flags & 0xffff & !(PER_VCPU | DELAY) != 0 || !per_vcpu && flags >> 16 != 0 {
+        if !own || sender == receiver || flags & 0xffff & !allowed != 0 || !per_vcpu && flags >> 16 != 0 {
             return Err(Status::InvalidParameters);
         }
         let mut notifications = self.notifications.lock();
@@ -339,14 +343,13 @@ impl Spmc {
         if let Some(partition) = partition {
             self.tell_receiver(machine, partition, per_vcpu.then_some(index));
         }
-        self.schedule_receiver(machine, call.from, flags);
+        self.schedule_receiver(machine, flags);
         Ok(Regs::success(&[]))
     }
 
-    /// Raises the schedule receiver interrupt, or remembers to. Only a partition that runs can delay it: the normal world
-    /// gets the core with the answer to its call.
-    fn schedule_receiver<M: Machine>(&self, machine: &mut M, from: From, flags: u32) {
-        if flags & DELAY != 0 && matches!(from, From::Partition(_)) {
+    /// Raises the schedule receiver interrupt, or remembers to.
+    fn schedule_receiver<M: Machine>(&self, machine: &mut M, flags: u32) {
+        if flags & DELAY != 0 {
             self.delayed_schedule_receiver.fetch_or(1 << machine.core(), Ordering::Relaxed);
         } else {
             machine.raise_schedule_receiver();
@@ -358,7 +361,6 @@ impl Spmc {
     pub(crate) fn signal_rx_full<M: Machine>(
         &self,
         machine: &mut M,
-        from: From,
         receiver: EndpointId,
         partition: Option<PartitionIndex>,
         kind: RxFull,
@@ -376,7 +378,7 @@ impl Spmc {
         if let Some(partition) = partition {
             self.tell_receiver(machine, partition, None);
         }
-        self.schedule_receiver(machine, from, flags);
+        self.schedule_receiver(machine, flags);
     }
 
     /// Posts the notification pending interrupt: to the vCPU concerned, or to the one that serves this core.
@@ -402,7 +404,9 @@ impl Spmc {
         self.since_v1_1(call)?;
         let (vcpu, receiver) = call.sender_receiver();
         let flags = call.regs.w(2);
-        if flags & !ALL_BITMAPS != 0 || usize::from(vcpu.0) >= MAX_CORES {
+        // At the normal world's instance the bitmaps of its own side are its hypervisor's (section 16.6).
+        let known = if matches!(call.from, From::NormalWorld) { FROM_PARTITIONS | FROM_SPM } else { ALL_BITMAPS };
+        if flags & !known != 0 || usize::from(vcpu.0) >= MAX_CORES {
             return Err(Status::InvalidParameters);
         }
         let mut notifications = self.notifications.lock();

@@ -64,6 +64,26 @@ pub struct Service {
     pub methods: Methods,
 }
 
+/// Power management messages that a partition wants (the manifest's `power-management-messages`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PowerMessages {
+    /// A core goes off.
+    pub off: bool,
+    /// A core is suspended.
+    pub suspend: bool,
+    /// A core resumes.
+    pub resume: bool,
+}
+
+/// Framework messages about virtual machines that a partition wants (the manifest's `vm-availability-messages`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct VmMessages {
+    /// One was created.
+    pub created: bool,
+    /// One was destroyed.
+    pub destroyed: bool,
+}
+
 /// What the manifests say of a partition, as far as messages and calls depend on it.
 #[derive(Clone, Debug)]
 pub struct PartitionConfig {
@@ -79,8 +99,10 @@ pub struct PartitionConfig {
     pub s_el0: bool,
     /// Receives notifications.
     pub notifications: bool,
-    /// Wants power management messages when a core goes off.
-    pub power_off_messages: bool,
+    /// Which power management messages it wants.
+    pub power_messages: PowerMessages,
+    /// Which messages about virtual machines it wants.
+    pub vm_messages: VmMessages,
     /// The version its manifest names: what it speaks until it calls FFA_VERSION.
     pub version: Version,
     /// What a normal-world interrupt does to it.
@@ -226,6 +248,20 @@ impl Partition {
     /// The configuration; `None` for an empty place.
     pub fn config(&self) -> Option<&PartitionConfig> {
         self.config.get()
+    }
+
+    /// What is left of `methods` at the version that it speaks.
+    pub fn methods(&self, methods: Methods) -> Methods {
+        let direct2 = Methods::DIRECT2_RECEIVE | Methods::DIRECT2_SEND;
+        let version = self.endpoint.spoken.version();
+        let later = if version < Version::V1_1 {
+            direct2 | Methods::INDIRECT
+        } else if version < Version::V1_2 {
+            direct2
+        } else {
+            0
+        };
+        Methods(methods.0 & !later)
     }
 
     /// Whether it was ended after a fault.

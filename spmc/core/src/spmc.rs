@@ -6,6 +6,7 @@ use crate::{fast, memory};
 use crate::notifications::Notifications;
 use crate::partition::{Endpoint, Partition, PartitionConfig};
 use crate::vcpu::VcpuId;
+use crate::vms::{MAX_VMS, Vm};
 use crate::{MAX_PARTITIONS, PartitionIndex};
 use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -28,6 +29,7 @@ pub struct Spmc {
     count: AtomicU8,
     /// Where the binary's secondary cores enter: fixed at boot, kept here for FFA_SECONDARY_EP_REGISTER's answer.
     pub(crate) normal_world: Endpoint,
+    pub(crate) vms: [Vm; MAX_VMS],
     pub(crate) notifications: Mutex<Notifications>,
     pub(crate) memory: Mutex<memory::MemoryManager>,
     pub(crate) consoles: Mutex<crate::console::Consoles>,
@@ -47,6 +49,7 @@ impl Spmc {
             partitions: [const { Partition::new() }; MAX_PARTITIONS],
             count: AtomicU8::new(0),
             normal_world: Endpoint::new(),
+            vms: [const { Vm::new() }; MAX_VMS],
             notifications: Mutex::new(Notifications::new()),
             memory: Mutex::new(memory::MemoryManager::new()),
             consoles: Mutex::new(crate::console::Consoles::new()),

@@ -12,3 +12,4 @@ mod lifecycle;
 mod messages;
 mod notifications;
 mod timers;
+mod vms;

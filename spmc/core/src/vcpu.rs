@@ -68,15 +68,17 @@ pub enum Model {
     Direct2 = 4,
     /// Handling a secure interrupt.
     SecureInterrupt = 5,
-    /// Processing a framework message.
+    /// Processing a power management message.
     Framework = 6,
+    /// Processing a message about a virtual machine, which came as a 32-bit direct request.
+    VmMessage = 7,
 }
 
 impl Model {
     /// Whether a direct request is being processed.
     #[must_use]
     pub const fn is_direct(self) -> bool {
-        matches!(self, Self::Direct32 | Self::Direct64 | Self::Direct2)
+        matches!(self, Self::Direct32 | Self::Direct64 | Self::Direct2 | Self::VmMessage)
     }
 }
 
@@ -168,7 +170,8 @@ impl Vcpu {
             3 => Model::Direct64,
             4 => Model::Direct2,
             5 => Model::SecureInterrupt,
-            _ => Model::Framework,
+            6 => Model::Framework,
+            _ => Model::VmMessage,
         }
     }
 

@@ -89,6 +89,18 @@ pub mod relinquish {
     pub const ENDPOINTS: usize = 16;
 }
 
+/// Endpoint RX/TX descriptor: the buffers of a virtual machine, in its hypervisor's TX buffer.
+pub mod endpoint_buffers {
+    /// u16: endpoint; a reserved u16 follows.
+    pub const ID: usize = 0;
+    /// u32: offset of the composite memory region descriptor of the RX buffer from the start of this descriptor.
+    pub const RX_OFFSET: usize = 4;
+    /// u32: the same of the TX buffer.
+    pub const TX_OFFSET: usize = 8;
+    /// Bytes; 4 reserved bytes at the end.
+    pub const SIZE: usize = 16;
+}
+
 /// Header of an indirect message, at the start of the TX and RX buffers.
 pub mod message {
     /// u32: flags, zero.

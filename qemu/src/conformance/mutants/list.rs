@@ -51,23 +51,23 @@ mutants! {
     "buffers": "RX and TX may be the same page" in "core/src/mailbox.rs":
         "tx == rx" => "false",
     "buffers": "buffers need not be aligned" in "core/src/mailbox.rs":
-        "tx % BUFFER_SIZE != 0" => "false",
+        "!page.is_multiple_of(BUFFER_SIZE)" => "false",
     "buffers": "shared memory may be a buffer" in "core/src/mailbox.rs":
         "!holding.is_exclusive()" => "false",
     "buffers": "a buffer that the caller does not own is released" in "core/src/mailbox.rs":
         "!mailbox.full" => "false",
     "buffers": "unmapping nothing succeeds" in "core/src/mailbox.rs":
-        "if mailbox.unmap() { Ok(Regs::success(&[])) } else { Err(Status::InvalidParameters) }" => "{ mailbox.unmap(); Ok(Regs::success(&[])) }",
+        "if «self.mailbox_of(call.from, id)?.unmap()» {" => "{ self.mailbox_of(call.from, id)?.unmap(); true }",
 
     // Direct messages.
     "requests": "reserved bits of a request are ignored" in "core/src/messaging.rs":
-        "call.regs.w(2) != 0" => "false",
+        "«call.regs.w(2) != 0» && !is_wanted" => "false",
     "requests": "a partition sends in another's name" in "core/src/messaging.rs":
         "sender != config.id" => "false",
     "requests": "any service is taken for the receiver's" in "core/src/messaging.rs":
         "s.uuid == service" => "true",
     "mixed": "the receiver's manifest does not say what it takes" in "core/src/messaging.rs":
-        "Methods::DIRECT_RECEIVE };\n        if !«config.methods.has(method)» {" => "true",
+        "Methods::DIRECT_RECEIVE };\n        if !«config.methods.has(method)» ||" => "true",
     "messages": "an answer goes to anybody" in "core/src/messaging.rs":
         "receiver != requester" => "false",
     "messages": "an answer may have another convention" in "core/src/messaging.rs":
@@ -153,8 +153,8 @@ mutants! {
     // Notifications.
     "notifications": "a bitmap is created twice" in "core/src/notifications.rs":
         "notifications.vm(id).is_some()" => "false",
-    "bindings": "a bitmap with something pending is destroyed" in "core/src/notifications.rs":
-        "vm.receiver.from_partitions.pending() | vm.receiver.framework.bits != 0" => "false",
+    "bindings": "a bitmap with something bound is destroyed" in "core/src/notifications.rs":
+        "vm.receiver.from_partitions.bound | vm.receiver.framework.bits != 0" => "false",
     "bindings": "a bound bit is bound again" in "core/src/notifications.rs":
         "bitmap.bound & bits != 0" => "false",
     "bindings": "anybody sets a bound bit" in "core/src/notifications.rs":
@@ -178,9 +178,9 @@ mutants! {
     "indirect": "a message may reach beyond the buffer" in "core/src/indirect.rs":
         "end > BUFFER_SIZE" => "false",
     "indirect": "a message may be sent in another's name" in "core/src/indirect.rs":
-        "header.sender() != self.id(call.from)" => "false",
+        "header.sender() != own" => "false",
     "indirect": "the receiver's manifest does not say that it takes messages" in "core/src/indirect.rs":
-        "!config.methods.has(Methods::INDIRECT)" => "false",
+        "!partition.methods(config.methods).has(Methods::INDIRECT)" => "false",
 
     // Interrupts, the partitions' own calls, and failures.
     "interrupts": "an interrupt reaches nobody" in "core/src/interrupts.rs":

@@ -3,7 +3,7 @@
 use super::{Actor, Fake, Guest, Part, Script, World};
 use crate::machine::{Address, Machine, Permissions};
 use crate::memory::Owner;
-use crate::partition::{Methods, NormalWorldInterrupts, Service};
+use crate::partition::{Methods, NormalWorldInterrupts, PowerMessages, Service, VmMessages};
 use crate::spmc::Spmc;
 use crate::tables::PAGE;
 use crate::vcpu::{Caller, RunState, VcpuId};
@@ -60,7 +60,8 @@ pub fn s_el1(id: u16) -> PartitionConfig {
         vcpus: 1,
         s_el0: false,
         notifications: true,
-        power_off_messages: false,
+        power_messages: PowerMessages::default(),
+        vm_messages: VmMessages::default(),
         version: Version::V1_2,
         normal_world_interrupts: NormalWorldInterrupts::Signaled,
         holds_other_secure: false,
@@ -252,7 +253,7 @@ impl Bench {
     /// What must hold whenever no partition runs: no lock is taken, no vCPU lost, every chain has somebody who can end it.
     pub fn assert_at_rest(&self) {
         let spmc = &self.spmc;
-        assert!(spmc.normal_world.mailbox.try_lock().is_some());
+        assert!(spmc.normal_world.mailbox.try_lock().is_some() && spmc.vms.iter().all(|vm| vm.mailbox.try_lock().is_some()));
         assert!(spmc.notifications.try_lock().is_some() && spmc.memory.try_lock().is_some() && spmc.consoles.try_lock().is_some());
         for (index, partition, _) in spmc.partitions() {
             assert!(partition.endpoint.mailbox.try_lock().is_some());

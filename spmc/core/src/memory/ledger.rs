@@ -85,7 +85,7 @@ fn no_memory(_: OutOfMemory) -> Status {
 }
 
 /// Pages that the SPMC itself reads and writes: the lender's RX and TX buffers.
-pub(crate) type Pinned = [u64; 2];
+pub(crate) type Pinned = [u64; 2 + crate::vms::VM_PAGES];
 
 /// Marks pages that `lender` owns as shared or lent. `write`: some borrower shall write, or the pages are to be zeroed.
 ///

@@ -147,7 +147,7 @@ impl Model {
             }
             Step::Destroy { caller, vm } => {
                 wrong.when(caller < PARTITIONS.len(), Status::NotSupported).when(!is_vm(vm), Status::InvalidParameters);
-                wrong.when(self.receivers.get(&vm).is_none_or(|receiver| !receiver.pending.is_empty()), Status::Denied);
+                wrong.when(self.receivers.get(&vm).is_none_or(|receiver| !receiver.bound.is_empty()), Status::Denied);
                 let answer = call(bench, caller, &[u64::from(function::NOTIFICATION_BITMAP_DESTROY), u64::from(vm)]);
                 if wrong.judge(&answer, step)? {
                     self.receivers.remove(&vm);
@@ -181,13 +181,14 @@ impl Model {
                 let per_vcpu = flags & PER_VCPU != 0;
                 wrong.when(!own || sender == receiver || bits == 0 || flags & !(PER_VCPU | DELAY) != 0, Status::InvalidParameters);
                 wrong.when(!per_vcpu && vcpu != 0, Status::InvalidParameters);
-                wrong.when(caller == PARTITIONS.len() && is_vm(receiver), Status::InvalidParameters);
+                wrong.when(caller == PARTITIONS.len() && (is_vm(receiver) || flags & DELAY != 0), Status::InvalidParameters);
                 match self.receivers.get(&receiver) {
                     None => wrong.when(true, if is_vm(receiver) { Status::Denied } else { Status::InvalidParameters }),
                     Some(to) => {
                         let bound = |bit| to.bound.get(&(is_vm(sender), bit)).filter(|bound| bound.0 == sender);
-                        wrong.when(ones(bits).filter_map(bound).any(|bound| bound.1 != per_vcpu), Status::InvalidParameters);
-                        wrong.when(!to.takes || !ones(bits).all(|bit| bound(bit).is_some()), Status::Denied).when(per_vcpu && vcpu >= u64::from(to.vcpus), Status::InvalidParameters)
+                        let other_kind = |bit| bound(bit).is_some_and(|bound| bound.1 != per_vcpu);
+                        wrong.when(!to.takes || !ones(bits).all(|bit| bound(bit).is_some()), Status::Denied);
+                        wrong.when(ones(bits).any(other_kind) || per_vcpu && vcpu >= u64::from(to.vcpus), Status::InvalidParameters)
                     }
                 };
                 let word = flags | vcpu << 16;
@@ -209,7 +210,9 @@ impl Model {
             Step::Get { caller, receiver, vcpu, flags } => {
                 self.own(&mut wrong, caller, receiver);
                 let vcpus = self.receivers.get(&receiver).map_or(8, |to| to.vcpus);
-                wrong.when(flags >= 16 || vcpu >= vcpus, Status::InvalidParameters);
+                // A virtual machine's notifications from others, and from the hypervisor, are the hypervisor's own.
+                let may = if caller < PARTITIONS.len() { 0b1111 } else { 0b0101 };
+                wrong.when(flags & !may != 0 || vcpu >= vcpus, Status::InvalidParameters);
                 let answer = call(bench, caller, &[u64::from(function::NOTIFICATION_GET), u64::from(vcpu) << 16 | u64::from(receiver), flags]);
                 if wrong.judge(&answer, step)? {
                     let to = self.receivers.entry(receiver).or_default();

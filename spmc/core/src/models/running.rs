@@ -190,7 +190,7 @@ impl Model {
     }
 
     /// What is wrong with a direct request, whoever makes it.
-    fn request(&self, wrong: &mut Wrong, kind: Kind, to: u16, service: u8) {
+    fn request(&self, wrong: &mut Wrong, kind: Kind, to: u16, service: u8, by: Option<Vcpu>) {
         let Some(receiver) = of(to) else {
             wrong.when(true, Status::InvalidParameters);
             return;
@@ -198,8 +198,22 @@ impl Model {
         // 0 names no service, 1 the receiver's.
         wrong.when(kind == Kind::Direct2 && service > 1, Status::InvalidParameters);
         wrong.when(kind == Kind::Direct2 && receiver == RECEIVER, Status::Denied);
-        let waits = self.vcpus[&on(receiver, self.core)].state == State::Waiting;
-        wrong.when(self.failed[receiver], Status::Aborted).when(!waits && !self.failed[receiver], Status::Busy);
+        let target = self.vcpus[&on(receiver, self.core)];
+        // One that was only run and waits for who asks now will never be ready: that is no matter of time.
+        let cycle = target.request.is_none() && by.is_some_and(|by| self.waits_for(target.state, by));
+        let waits = target.state == State::Waiting;
+        let why_not = if cycle { Status::Denied } else { Status::Busy };
+        wrong.when(self.failed[receiver], Status::Aborted).when(!waits && !self.failed[receiver], why_not);
+    }
+
+    fn waits_for(&self, mut state: State, callee: Vcpu) -> bool {
+        while let State::Blocked(next) = state {
+            if next == callee {
+                return true;
+            }
+            state = self.vcpus[&next].state;
+        }
+        false
     }
 
     fn begin(&mut self, kind: Kind, to: u16, caller: Caller, arrives: Regs) {
@@ -225,7 +239,7 @@ impl Model {
                     wrong.when(reserved != 0, Status::InvalidParameters);
                 }
                 wrong.when(from & 0x8000 != 0, Status::InvalidParameters);
-                self.request(&mut wrong, kind, to, service);
+                self.request(&mut wrong, kind, to, service, None);
                 if wrong.0.is_empty() {
                     self.begin(kind, to, Caller::World(from), arrives);
                 }
@@ -337,7 +351,9 @@ impl Model {
             Act::Respond { kind, to, seed } => {
                 let to = to.unwrap_or(requester);
                 let (sent, arrives) = kind.message(kind.response(), own | u64::from(to), [0, 0], seed);
-                wrong.when(request != Some(kind), Status::Denied).when(to != requester, Status::InvalidParameters);
+                let itself = to == IDS[vcpu.0];
+                wrong.when(request != Some(kind), Status::Denied);
+                wrong.when(to != requester, if itself { Status::InvalidParameters } else { Status::Denied });
                 if wrong.0.is_empty() {
                     self.at(vcpu).state = State::Waiting;
                     self.answer(caller, (arrives, if kind == Kind::Direct2 { 18 } else { 8 }));
@@ -349,7 +365,7 @@ impl Model {
                 wrong.when(of(to) == Some(vcpu.0), Status::InvalidParameters).when(vcpu.0 == RECEIVER, Status::Denied);
                 // Partitions ask nothing of the normal world; the specification leaves open by which error.
                 wrong.when(to == 0, Status::Denied);
-                self.request(&mut wrong, kind, to, 0);
+                self.request(&mut wrong, kind, to, 0, Some(vcpu));
                 if wrong.0.is_empty() {
                     self.at(vcpu).state = State::Blocked(on(of(to).expect("it was found"), self.core));
                     self.begin(kind, to, Caller::Partition(vcpu), arrives);

@@ -61,6 +61,47 @@ fn a_cycle_is_busy() {
     assert_eq!(bench.request(0x8001, &[]).0[0], RESP);
 }
 
+/// Section 8.2, rule 1: a vCPU that was only run is busy with nothing, but waits for the caller.
+#[test]
+fn a_cycle_back_to_who_was_run_is_denied() {
+    let req2 = u64::from(function::MSG_SEND_DIRECT_REQ2);
+    let mut bench = two(
+        |guest| {
+            guest.wait();
+            assert_eq!(guest.request(0x8002, &[]).0[3], 1);
+        },
+        move |guest| {
+            let request = guest.wait();
+            assert_eq!(guest.request(0x8001, &[]), error(Status::Denied));
+            assert_eq!(guest.call(&[req2, 0x8002_8001]), error(Status::Denied));
+            guest.bench.on(1).request(0x8001, &[]);
+            assert_eq!(guest.bench.on(1).request(0x8001, &[]), error(Status::Busy), "another caller may try again");
+            guest.respond(&request, &[1]);
+        },
+    );
+    assert_eq!(bench.resume(0x8001, 0).function(), function::MSG_WAIT);
+}
+
+/// The same over three partitions, while a request is processed: BUSY.
+#[test]
+fn a_long_cycle_is_busy() {
+    let mut bench = two(relay, |guest| {
+        let request = guest.wait();
+        assert_eq!(guest.request(0x8003, &[]).0[3], 3);
+        guest.respond(&request, &[2]);
+    });
+    bench.add(s_el1(0x8003), |guest| {
+        let request = guest.wait();
+        for earlier in [0x8001, 0x8002] {
+            assert_eq!(guest.request(earlier, &[]), error(Status::Busy));
+        }
+        guest.respond(&request, &[3]);
+    });
+    bench.spmc.set_boot_order(&[2, 0, 1]);
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]).0[4], 2);
+}
+
 #[test]
 fn a_partition_may_not_ask_the_normal_world_itself_or_as_another() {
     let mut bench = Bench::new(Version::V1_2);
@@ -188,6 +229,30 @@ fn a_yield_returns_to_the_normal_world_and_ffa_run_goes_on() {
     assert_eq!(bench.request(0x8001, &[]), Regs::new(&[YIELD, 0x8001_0000]));
     assert_eq!(bench.request(0x8001, &[]), error(Status::Busy));
     assert_eq!(bench.on(2).resume(0x8001, 0).0[3], 3);
+}
+
+/// Section 14.3: w2 and w3 are a timeout that the scheduler of the caller gets to know; the rest is reserved.
+#[test]
+fn a_yield_hands_its_timeout_on() {
+    let mut bench = two(
+        |guest| {
+            let request = guest.wait();
+            for n in 4..8 {
+                let mut regs = [YIELD, 0, 0, 0, 0, 0, 0, 0];
+                regs[n] = 1;
+                assert_eq!(guest.call(&regs), error(Status::InvalidParameters), "x{n}");
+            }
+            guest.call(&[YIELD, 0, 0xffff_ffff_0000_0001, 0x2345_6789]);
+            let answer = guest.request(0x8002, &[]);
+            guest.respond(&request, &answer.0[..4]);
+        },
+        |guest| {
+            guest.wait();
+            guest.call(&[YIELD, 0, 7, 8]);
+        },
+    );
+    assert_eq!(bench.request(0x8001, &[]), Regs::new(&[YIELD, 0x8001_0000, 1, 0x2345_6789]));
+    assert_eq!(bench.resume(0x8001, 0).0[3..7], [YIELD, 0x8002_0000, 7, 8]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::PartitionConfig;
 use crate::fake::*;
-use crate::partition::{Methods, NormalWorldInterrupts, Service};
+use crate::partition::{Methods, NormalWorldInterrupts, Service, VmMessages};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
 
@@ -293,6 +293,38 @@ fn rx_is_the_callers_until_it_is_released() {
     assert_eq!(bench.call(&info(Uuid::NIL, 1)), Regs::success(&[3]), "a count does not need it");
     assert_eq!(bench.call(&[u64::from(function::RX_RELEASE)]), Regs::success(&[]));
     assert_eq!(bench.call(&info(Uuid::NIL, 0)), Regs::success(&[3, 24]));
+}
+
+/// Section 6.2: what a partition does not know at its version is no property of it.
+#[test]
+fn properties_are_those_of_the_partitions_version() {
+    let methods = Methods(s_el1(0).methods.0 | Methods::INDIRECT);
+    for (version, from_normal, from_secure) in [(Version::V1_0, 0x101u32, 0x103u32), (Version::V1_1, 0x10d, 0x10f), (Version::V1_2, 0x30d, 0x70f)] {
+        let services = ArrayVec::from_iter([Service { uuid: uuid(0x8001), methods }]);
+        let mut bench = Bench::new(Version::V1_2);
+        bench.add(PartitionConfig { version, methods, services, ..s_el1(0x8001) }, |_| {});
+        bench.add(s_el1(0x8002), move |guest| {
+            assert_eq!((entry(&guest.call(&[INFO_REGS]), 0)[0] >> 32) as u32, from_secure, "{version}");
+        });
+        assert_eq!(bench.boot(), 0);
+        assert_eq!((entry(&bench.call(&[INFO_REGS]), 0)[0] >> 32) as u32, from_normal, "{version}");
+    }
+}
+
+/// Section 6.2.2 (bits 6 and 7): the normal world's hypervisor learns whom to tell of its virtual machines.
+#[test]
+fn subscriptions_to_vm_messages_are_shown_to_the_normal_world_alone() {
+    for (created, destroyed, bits) in [(false, false, 0u64), (true, false, 1 << 6), (false, true, 1 << 7), (true, true, 3 << 6)] {
+        let mut bench = Bench::new(Version::V1_2);
+        bench.add(PartitionConfig { vm_messages: VmMessages { created, destroyed }, ..s_el1(0x8001) }, |guest| {
+            assert_eq!(entry(&guest.call(&[INFO_REGS]), 0)[0] >> 32 & 3 << 6, 0);
+        });
+        assert_eq!(bench.boot(), 0);
+        assert_eq!(entry(&bench.call(&[INFO_REGS]), 0)[0] >> 32 & 3 << 6, bits);
+        bench.map_buffers();
+        bench.call(&info(Uuid::NIL, 0));
+        assert_eq!(u64::from(u32::from_le_bytes(bench.rx(4))) & 3 << 6, bits);
+    }
 }
 
 fn entry(answer: &Regs, n: usize) -> [u64; 3] {

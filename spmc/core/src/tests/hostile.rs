@@ -6,7 +6,7 @@ use crate::fake::*;
 use crate::distributor::Place;
 use crate::interface::Interface;
 use crate::machine::{Access, Address, Exit, Machine, Register};
-use crate::partition::{Methods, NormalWorldInterrupts};
+use crate::partition::{Methods, NormalWorldInterrupts, PowerMessages, VmMessages};
 use crate::timer::{TimerRegister, Which};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{Regs, Version, function};
@@ -127,7 +127,9 @@ fn request() -> BoxedStrategy<Regs> {
     let run = (0u64..4, 0u64..2).prop_map(|(n, vcpu)| Regs::new(&[u64::from(function::RUN), (0x8001 + n) << 16 | vcpu]));
     let request = (id, 0u64..3).prop_map(|(id, n)| Regs::new(&[u64::from(id), 0x8001 + n]));
     let message = Just(Regs::new(&[u64::from(function::MSG_SEND2)]));
-    prop_oneof![4 => request, 4 => run, 1 => message, 2 => memory()].boxed()
+    let vm = (0u64..3, prop_oneof![Just(4u64), Just(6)]);
+    let vm = vm.prop_map(|(n, kind)| Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), 0x8001 + n, 1 << 31 | kind, 0, 0, 1]));
+    prop_oneof![4 => request, 4 => run, 1 => message, 2 => memory(), 1 => vm].boxed()
 }
 
 /// Memory calls that fit what [`Contents`] may be.
@@ -263,10 +265,13 @@ pub(super) fn check_answer(call: &Regs, answer: &Regs) {
             zero(3..8);
         }
         function::SUCCESS_32 | function::SUCCESS_64 => zero(1..2),
-        function::INTERRUPT | function::YIELD => zero(2..8),
+        function::INTERRUPT => zero(2..8),
+        function::YIELD => zero(4..8),
         function::MSG_WAIT | function::NORMAL_WORLD_RESUME => zero(1..8),
         function::MSG_SEND_DIRECT_RESP_32 => {
-            zero(2..3);
+            if call.w(2) == 0 {
+                zero(2..3);
+            }
             assert!(answer.0[..8].iter().all(|x| x >> 32 == 0));
         }
         function::MSG_SEND_DIRECT_RESP_64 => zero(2..3),
@@ -303,7 +308,9 @@ pub(super) fn stage(acts: Vec<Vec<Act>>, actions: [u8; 3], calls: usize) -> Benc
         let interrupts = ArrayVec::from_iter([40 + n as u32]);
         let vcpus = if n == 0 { 2 } else { 1 };
         let methods = Methods(s_el1(0).methods.0 | Methods::INDIRECT);
-        let config = PartitionConfig { methods, s_el0: n == 2, vcpus, power_off_messages: true, normal_world_interrupts, interrupts, ..s_el1(0x8001 + n as u16) };
+        let power_messages = PowerMessages { off: true, suspend: true, resume: true };
+        let vm_messages = VmMessages { created: true, destroyed: n == 0 };
+        let config = PartitionConfig { methods, s_el0: n == 2, vcpus, power_messages, vm_messages, normal_world_interrupts, interrupts, ..s_el1(0x8001 + n as u16) };
         let mine = acts.next().unwrap_or_default();
         let index = bench.add(config, move |guest| {
             // A message lies ready for the next partition, or for the normal world.

@@ -57,6 +57,30 @@ fn an_interrupt_in_the_normal_world_reaches_its_waiting_owner() {
     assert_eq!(handled(&bench), 2);
 }
 
+/// Section 8.4: cycles of the SPMC are for one's own request to others, too; there is nobody to yield them to.
+#[test]
+fn a_handler_may_ask_another_partition_and_its_yield_does_nothing() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(owner(), |guest| {
+        enable(guest);
+        assert_eq!(guest.wait(), Regs::new(&[INTERRUPT, 0, u64::from(UART)]));
+        assert_eq!(guest.call(&[u64::from(function::YIELD), 0, 1]), Regs::success(&[]));
+        assert_eq!(guest.request(0x8002, &[1]).0[3], 2);
+        for (answer, status) in [(function::MSG_SEND_DIRECT_RESP_32, Status::Denied), (function::RUN, Status::InvalidParameters), (function::ERROR, Status::Denied)] {
+            assert_eq!(guest.call(&[u64::from(answer), 0x8001_0000 | if answer == function::RUN { 9 } else { 0 }]), error(status));
+        }
+        handle(guest);
+    });
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        assert!(guest.held(), "the normal world's interrupts wait for the handler");
+        guest.respond(&request, &[2]);
+    });
+    assert_eq!(bench.boot(), 0);
+    bench.secure_interrupt(UART);
+    assert_eq!(handled(&bench), 1);
+}
+
 #[test]
 fn a_partition_chooses_the_line_that_an_interrupt_raises() {
     let mut bench = Bench::new(Version::V1_2);

@@ -4,10 +4,11 @@ use crate::PartitionConfig;
 use crate::fake::*;
 use crate::fault::FaultKind;
 use crate::machine::Exit;
-use crate::partition::PartitionIndex;
+use crate::partition::{PartitionIndex, PowerMessages};
 use bulkhead_ffa::{Regs, Status, Version, function};
 
 const RESP: u64 = function::MSG_SEND_DIRECT_RESP_32 as u64;
+const OFF: PowerMessages = PowerMessages { off: true, suspend: false, resume: false };
 const REGISTER: u64 = function::SECONDARY_EP_REGISTER_64 as u64;
 
 fn fault_of(bench: &Bench) -> Option<FaultKind> {
@@ -231,7 +232,7 @@ fn a_core_that_goes_off_and_comes_back_starts_anew() {
 #[test]
 fn a_partition_that_asked_for_it_is_told_that_a_core_goes_off() {
     let mut bench = Bench::new(Version::V1_2);
-    bench.add(PartitionConfig { vcpus: 2, power_off_messages: true, ..s_el1(0x8001) }, |guest| {
+    bench.add(PartitionConfig { vcpus: 2, power_messages: OFF, ..s_el1(0x8001) }, |guest| {
         let message = guest.wait();
         assert_eq!(message, Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), 0x8000_8001, 0x8000_0000, 0x8400_0002]));
         assert!(guest.held());
@@ -256,7 +257,7 @@ fn no_answer_of_a_partition_keeps_a_core_up() {
     ];
     for answer in wrong {
         let mut bench = Bench::new(Version::V1_2);
-        bench.add(PartitionConfig { vcpus: 2, power_off_messages: true, ..s_el1(0x8001) }, move |guest| {
+        bench.add(PartitionConfig { vcpus: 2, power_messages: OFF, ..s_el1(0x8001) }, move |guest| {
             guest.wait();
             assert_eq!(guest.call(&[u64::from(function::MSG_WAIT)]), error(Status::Denied));
             assert_eq!(guest.request(0x8002, &[]), error(Status::Denied));
@@ -269,6 +270,37 @@ fn no_answer_of_a_partition_keeps_a_core_up() {
         assert_eq!(bench.core_off(), 0);
         assert_ne!(bench.request(0x8001, &[]).function(), function::MSG_SEND_DIRECT_RESP_32);
     }
+}
+
+/// Section 18.2.4: subscribers hear of a suspend, and may deny it; and of the core's return.
+#[test]
+fn a_suspend_is_announced_to_who_asked_for_it() {
+    const SUSPEND: u64 = 0xc400_0001;
+    let tell = |bench: &mut Bench, kind: u64, value: u64| {
+        let answer = bench.call(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), 0xffff_8000, 1 << 31 | kind, value]);
+        assert_eq!(answer.0[..3], [RESP, 0x8000_ffff, 0x8000_0002]);
+        answer.0[3]
+    };
+    let mut bench = Bench::new(Version::V1_2);
+    let both = PowerMessages { off: false, suspend: true, resume: true };
+    bench.add(PartitionConfig { vcpus: 2, power_messages: both, ..s_el1(0x8001) }, |guest| {
+        let request = u64::from(function::MSG_SEND_DIRECT_REQ_32);
+        assert_eq!(guest.wait(), Regs::new(&[request, 0x8000_8001, 0x8000_0000, SUSPEND]));
+        assert!(guest.held());
+        let next = guest.call(&[RESP, 0x8001_8000, 0x8000_0002, 0]);
+        assert_eq!(next, Regs::new(&[request, 0x8000_8001, 0x8000_0001, 1]));
+        let next = guest.call(&[RESP, 0x8001_8000, 0x8000_0002, 0]);
+        assert_eq!(next.0[3], SUSPEND);
+        let message = guest.call(&[RESP, 0x8001_8000, 0x8000_0002, 0xffff_fffd]);
+        guest.respond(&message, &[5]);
+    });
+    bench.add(PartitionConfig { vcpus: 2, power_messages: OFF, ..s_el1(0x8002) }, |_| {});
+    bench.boot();
+    assert_eq!(tell(&mut bench, 0, SUSPEND), 0);
+    assert_eq!(tell(&mut bench, 1, 1), 0);
+    assert_eq!(tell(&mut bench, 0, SUSPEND), 0xffff_fffd, "it is denied");
+    assert_eq!(bench.request(0x8001, &[]).0[3], 5, "and its context is as it was");
+    assert_eq!(tell(&mut bench.on(1), 0, SUSPEND), 0, "nobody runs there");
 }
 
 #[test]
@@ -291,7 +323,7 @@ fn a_request_in_progress_survives_its_cores_sleep() {
 #[test]
 fn an_unknown_framework_message_is_not_supported() {
     let mut bench = Bench::new(Version::V1_2);
-    for (kind, psci) in [(0x8000_0000, 0x8400_0001), (0x8000_0005, 0), (0, 0)] {
+    for (kind, psci) in [(0x8000_0000, 0x8400_0008), (0x8000_0005, 0), (0, 0)] {
         let answer = bench.call(&[u64::from(function::MSG_SEND_DIRECT_REQ_32), 0xffff_8000, kind, psci]);
         assert_eq!(answer, Regs::new(&[RESP, 0x8000_ffff, 0x8000_0002, 0xffff_ffff]));
     }

@@ -122,6 +122,20 @@ fn methods_that_the_manifest_does_not_name_are_denied() {
     assert_eq!(bench.call(&[REQ2, 0x8002]).0[0], RESP2);
 }
 
+/// Section 13.2: a receiver that speaks v1.1 does not know FFA_MSG_SEND_DIRECT_REQ2, whatever its manifest says.
+#[test]
+fn req2_is_denied_to_a_partition_of_v1_1() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(PartitionConfig { version: Version::V1_1, ..s_el1(0x8001) }, echo);
+    bench.add(s_el1(0x8002), |guest| {
+        assert_eq!(guest.call(&[REQ2, 0x8002_8001]), error(Status::Denied));
+        assert_eq!(guest.request(0x8001, &[4]).0[3], 4);
+    });
+    assert_eq!(bench.boot(), 0);
+    assert_eq!(bench.call(&[REQ2, 0x8001]), error(Status::Denied));
+    assert_eq!(bench.request(0x8001, &[5]).0[3], 5);
+}
+
 #[test]
 fn a_partition_at_work_is_busy_for_others() {
     let mut bench = one(|guest| {
@@ -159,7 +173,10 @@ fn wrong_answers_are_refused_and_the_request_stays_open() {
         let request = guest.wait();
         for (what, answer, status) in [
             ("another sender", [RESP, 0x8002_0000, 0], Status::InvalidParameters),
-            ("another requester", [RESP, 0x8001_0001, 0], Status::InvalidParameters),
+            ("another requester", [RESP, 0x8001_0001, 0], Status::Denied),
+            ("a partition that requested nothing", [RESP, 0x8001_8002, 0], Status::Denied),
+            ("itself", [RESP, 0x8001_8001, 0], Status::InvalidParameters),
+            ("a framework message", [RESP, 0x8001_0000, 1 << 31], Status::InvalidParameters),
             ("64-bit convention", [RESP_64, 0x8001_0000, 0], Status::Denied),
             ("RESP2", [RESP2, 0x8001_0000, 0], Status::Denied),
             ("reserved bits", [RESP, 0x8001_0000, 1], Status::InvalidParameters),

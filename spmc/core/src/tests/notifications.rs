@@ -102,6 +102,34 @@ fn a_sender_sets_only_what_is_bound_to_it() {
     assert_eq!(bench.call(&[INFO]), error(Status::NoData));
 }
 
+/// Section 16.5: only who runs in the secure world can have the schedule receiver interrupt wait for its end.
+#[test]
+fn the_normal_world_may_not_delay_the_interrupt() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el1(0x8001), |guest| assert_eq!(guest.call(&[BIND, 0x0001_8001, 0, 1]), ok()));
+    assert_eq!(bench.boot(), 0);
+    assert_eq!(bench.call(&[SET, 0x0001_8001, DELAY, 1]), invalid());
+    assert_eq!(bench.call(&[INFO]), error(Status::NoData));
+    assert_eq!(bench.call(&[SET, 0x0001_8001, 0, 1]), ok());
+    assert!(bench.world().saw(&Event::ScheduleReceiver(0)));
+}
+
+/// Section 16.5: the per-vCPU flag must be the one of the binding.
+#[test]
+fn a_notification_is_set_as_it_is_bound() {
+    let mut bench = linux_and(|guest| {
+        for (flags, bits) in [(PER_VCPU, 1), (0, 2), (0, 3), (PER_VCPU, 3)] {
+            assert_eq!(guest.call(&[SET, 0x8001_0000, flags, bits]), invalid(), "{flags} {bits}");
+        }
+        assert_eq!(guest.call(&[SET, 0x8001_0000, 0, 1]), ok());
+        assert_eq!(guest.call(&[SET, 0x8001_0000, PER_VCPU, 2]), ok());
+    });
+    bench.call(&[BIND, 0x8001_0000, 0, 1]);
+    bench.call(&[BIND, 0x8001_0000, PER_VCPU, 2]);
+    bench.request(0x8001, &[]);
+    assert_eq!(bench.call(&[GET, 0, 1]), Regs::success(&[3]));
+}
+
 #[test]
 fn bitmaps_are_made_once_and_by_the_normal_world_alone() {
     let mut bench = linux_and(|guest| {
@@ -131,8 +159,10 @@ fn a_bitmap_with_something_pending_stays() {
     assert_eq!(bench.call(&[DESTROY, 0]), denied());
     assert_eq!(bench.call(&[UNBIND, 0x8001_0000, 0, 1]), denied());
     bench.call(&[GET, 0, 1]);
+    assert_eq!(bench.call(&[DESTROY, 0]), denied(), "a bit is bound");
     assert_eq!(bench.call(&[UNBIND, 0x8001_0000, 0, 1]), ok());
     assert_eq!(bench.call(&[DESTROY, 0]), ok());
+    assert_eq!(bench.call(&[GET, 0, 1]), denied(), "there is no bitmap");
 }
 
 #[test]
@@ -181,7 +211,10 @@ fn get_checks_receiver_vcpu_and_flags() {
     assert_eq!(bench.call(&[GET, 0, 0x10]), invalid());
     assert_eq!(bench.call(&[GET, 3, 1]), denied());
     assert_eq!(bench.call(&[GET, 0xffff_0003, 1]), invalid(), "no endpoint has that vCPU");
-    assert_eq!(bench.call(&[GET, 0, 0xf]), Regs::success(&[]));
+    assert_eq!(bench.call(&[GET, 0, 5]), Regs::success(&[]));
+    for flag in [2, 8] {
+        assert_eq!(bench.call(&[GET, 0, 1 | flag]), invalid(), "what the normal world's own side sets is its hypervisor's");
+    }
 }
 
 #[test]
