@@ -207,9 +207,9 @@ mutants! {
         "value >> 24 & 0xf" => "0",
     "interface": "interrupts of others look enabled" in "core/src/distributor.rs":
         "*bit < 32 && slot_of(config, interrupt) == Some(slot)" => "true",
-    "interrupts": "FFA_INTERRUPT names no interrupt" in "core/src/interrupts.rs":
+    "interrupt-messages": "FFA_INTERRUPT names no interrupt" in "core/src/interrupts.rs":
         "u64::from(interrupt_in(config, slot))" => "0",
-    "interrupts": "an interrupt that a partition left is forgotten" in "core/src/interrupts.rs":
+    "interrupt-messages": "an interrupt that a partition left is forgotten" in "core/src/interrupts.rs":
         "model != Model::SecureInterrupt && self.interrupts(vcpu).wants_core()" => "false",
     "partition-calls": "no characters to print" in "core/src/console.rs":
         "count == 0" => "false",
