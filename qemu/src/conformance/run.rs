@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::boots::{BENCH, Boot, PAYLOAD};
+use super::boots::{BENCH, BOOTS, Boot, OWN_BOOTS, PAYLOAD};
 use super::catalogue::{self, Check, Rule};
 use super::record::{Follower, Next, Record, Verdict};
 use crate::build::tfa;
@@ -120,6 +120,10 @@ impl Suite {
         }
         let images = toolchain::build(project, progress, Profile::Release, &crates)?;
         let rules = catalogue::read(&images[0].elf)?;
+        let is_run = |group: &str| BOOTS.iter().chain(OWN_BOOTS).any(|boot| boot.groups.contains(&group));
+        if let Some(rule) = rules.iter().find(|rule| !is_run(&rule.group)) {
+            bail!("no boot runs the group {}: give it a place in qemu/src/conformance/boots.rs", rule.group);
+        }
         let programs = crates.into_iter().zip(images.into_iter().map(|image| image.bin)).collect();
         Ok(Self { artifacts, programs, rules })
     }
