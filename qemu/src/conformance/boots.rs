@@ -145,6 +145,7 @@ pub const BOOTS: &[Boot] = &[
         groups: &["interrupt-messages"],
         ..PLAIN
     },
+    Boot { name: "vms", shows: "a hypervisor of the normal world with two virtual machines", groups: &["vms"], ..PLAIN },
     Boot { name: "one-core", shows: "a machine with one core", groups: &["one-core"], cpus: 1, ..PLAIN },
     Boot {
         name: "services",

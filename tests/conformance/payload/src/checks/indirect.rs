@@ -30,6 +30,11 @@ fn header(sender: EndpointId, receiver: EndpointId) -> [u64; 3] {
     [0, PAYLOAD | ends << 32, 8]
 }
 
+/// Writes a word into the normal world's TX buffer.
+pub fn write_to_tx(at: usize, word: u32) {
+    MAILBOX.tx.write(at, &word.to_le_bytes());
+}
+
 /// Writes a message into the normal world's TX buffer.
 pub fn prepare(sender: EndpointId, receiver: EndpointId) {
     for (n, word) in header(sender, receiver).into_iter().chain([0, 0, TEXT]).enumerate() {
@@ -38,7 +43,7 @@ pub fn prepare(sender: EndpointId, receiver: EndpointId) {
 }
 
 /// Has a partition write a message into its own TX buffer, and send it.
-fn send_from(probe: &Probe, receiver: EndpointId) -> Result<bulkhead_sdk::ffa::Regs, Line> {
+pub fn send_from(probe: &Probe, receiver: EndpointId) -> Result<bulkhead_sdk::ffa::Regs, Line> {
     let tx = ask(probe, Command::Places, &[])?[1];
     for (n, word) in header(probe.id, receiver).into_iter().chain([0, 0, TEXT]).enumerate() {
         ask(probe, Command::Write, &[tx + 8 * n as u64, word])?;

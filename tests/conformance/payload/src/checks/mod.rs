@@ -30,6 +30,7 @@ mod state;
 mod stress;
 mod template;
 mod versions;
+mod vms;
 
 use crate::check::Check;
 
@@ -61,6 +62,7 @@ pub const TABLE: &[&[Check]] = &[
     all_cores::CHECKS,
     managed_exit::CHECKS,
     versions::CHECKS,
+    vms::CHECKS,
     codes::CHECKS,
     init::CHECKS,
     init::second::CHECKS,
