@@ -10,7 +10,7 @@ use crate::messaging::vcpu_on;
 use crate::partition::{PartitionConfig, PowerMessages};
 use crate::spmc::{Spmc, UNKNOWN};
 use crate::tables::PAGE;
-use crate::vcpu::{Caller, Model, RunState, VcpuId};
+use crate::vcpu::{Caller, Model, RunState, Vcpu, VcpuId};
 use crate::PartitionIndex;
 use arrayvec::ArrayString;
 use bulkhead_ffa::{EndpointId, Regs, Status, function};
@@ -225,12 +225,14 @@ impl Spmc {
         let Some((_, config)) = self.partition(failed) else { return };
         for (index, partition, _) in self.partitions().filter(|(index, ..)| *index != failed) {
             for (n, state) in partition.vcpus.iter().enumerate() {
+                let this = VcpuId { partition: index, index: n as u8 };
                 // One that its caller is still blocked on gets its end from there.
-                let orphan = || matches!(state.caller(), Caller::Partition(vcpu) if vcpu.partition == failed && self.vcpu(vcpu).1.state() != RunState::Blocked);
+                let awaited = |by: &Vcpu| by.state() == RunState::Blocked && by.callee() == Some(this);
+                let orphan = || matches!(state.caller(), Caller::Partition(vcpu) if vcpu.partition == failed && !awaited(self.vcpu(vcpu).1));
                 if !orphan() {
                     continue;
                 }
-                let tail = self.tail_of_chain(VcpuId { partition: index, index: n as u8 });
+                let tail = self.tail_of_chain(this);
                 let (_, tail_state) = self.vcpu(tail);
                 // Whoever holds the tail holds the chain.
                 let Some(was) = [RunState::Yielded, RunState::Preempted].into_iter().find(|was| tail_state.claim(*was).is_ok()) else { continue };

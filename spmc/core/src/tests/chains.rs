@@ -203,6 +203,41 @@ fn a_chain_below_a_failed_head_can_be_ended() {
     assert_eq!(bench.request(0x8002, &[]).0[3], 2, "the callee is free again");
 }
 
+/// The failed partition's other vCPU waits for somebody else meanwhile.
+#[test]
+fn who_yielded_to_a_failed_partition_can_be_ended_while_that_waits_for_another() {
+    let mut bench = Bench::new(Version::V1_2);
+    let first = bench.add(PartitionConfig { vcpus: 2, ..s_el1(0x8001) }, |guest| {
+        guest.call(&[u64::from(function::SECONDARY_EP_REGISTER_64), SECURE_MEMORY]);
+        guest.wait();
+        guest.crash();
+    });
+    bench.script(first, 1, |guest| {
+        guest.wait();
+        assert_eq!(guest.request(0x8002, &[]).function(), function::YIELD);
+        guest.request(0x8003, &[]);
+    });
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        assert_eq!(guest.call(&[YIELD]), Regs::success(&[]));
+        let request = guest.respond(&request, &[]);
+        guest.respond(&request, &[2]);
+    });
+    bench.add(s_el1(0x8003), |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        guest.respond(&request, &[]);
+    });
+    bench.boot();
+    let mut second_core = bench.on(1);
+    second_core.core_on();
+    assert_eq!(second_core.request(0x8001, &[]), interrupted(0x8001_0001));
+    assert_eq!(bench.request(0x8001, &[]), error(Status::Aborted));
+    assert_eq!(bench.resume(0x8002, 0), error(Status::Aborted), "it runs to its end, and who it answers is gone");
+    assert_eq!(bench.request(0x8002, &[]).0[3], 2, "and is free again");
+    assert_eq!(second_core.resume(0x8001, 1), error(Status::Aborted));
+}
+
 #[test]
 fn reserved_registers_of_a_run_are_not_looked_at() {
     let mut bench = two(
