@@ -15,6 +15,7 @@ checks! { "preemption":
     "8.3" interrupted_chain_resumes_at_its_tail [Ns] ANY "the response of the chain's tail";
     "14.3" interrupted_partition_moves_to_another_core [Ns] ANY "FFA_RUN resumes it there";
     "14.3" pinned_vcpu_is_resumed_by_its_core_only [Ns] ANY "INVALID_PARAMETERS or DENIED on another core";
+    "14.3" chain_with_a_pinned_vcpu_is_resumed_by_its_core_only [Ns] SINCE_1_2 "INVALID_PARAMETERS or DENIED on another core";
     "14.3" run_of_a_waiting_partition_returns_at_its_wait [Ns] ANY "FFA_MSG_WAIT";
 }
 
@@ -138,6 +139,25 @@ fn pinned_vcpu_is_resumed_by_its_core_only(_: Instance) -> Outcome {
     ensure!(matches!(elsewhere, Some(Some(Status::InvalidParameters | Status::Denied))), "core 1 gets {elsewhere:?}");
     let words = results(&PROBE_EL1, &last);
     ensure!(words.is_some_and(|w| w[1] == 0), "{}", describe(&last));
+    pass!("refused on core 1, resumed on core 0")
+}
+
+/// The head may run on any core, the partition that it asked has a vCPU for each.
+fn chain_with_a_pinned_vcpu_is_resumed_by_its_core_only(_: Instance) -> Outcome {
+    ensure!(cores::start(1), "core 1 did not come");
+    gic::start_timer_once(5_000);
+    let ids = u64::from(PROBE_EL0.id.0) << 16 | u64::from(PROBE_EL1.id.0);
+    let spin = [u64::from(function::MSG_SEND_DIRECT_REQ_64), ids, 0, Command::Spin as u64, LONG, 23];
+    let reply = begin(&PROBE_EL0, Command::Call, &spin);
+    gic::stop_timer();
+    ensure!(reply.function() == function::INTERRUPT, "{}", describe(&reply));
+    cores::ask(1, run_once, u64::from(reply.w(1)));
+    let elsewhere = cores::result(1).map(|code| Status::from_code(code as u32));
+    let last = finish(resume(&reply));
+    ensure!(matches!(elsewhere, Some(Some(Status::InvalidParameters | Status::Denied))), "core 1 gets {elsewhere:?}");
+    let words = results(&PROBE_EL0, &last);
+    let answered = |w: &[u64]| w[0] == u64::from(function::MSG_SEND_DIRECT_RESP_64) && w[3] > 0 && w[4] == 0;
+    ensure!(words.is_some_and(answered), "{}", describe(&last));
     pass!("refused on core 1, resumed on core 0")
 }
 
