@@ -24,9 +24,9 @@ macro_rules! mutants {
 
 mutants! {
     // Discovery.
-    "discovery": "another major version is served" in "core/src/discovery.rs":
+    "versions": "another major version is served" in "core/src/discovery.rs":
         "version.major() != OUR_VERSION.major()" => "false",
-    "discovery": "bit 31 of a version is ignored" in "core/src/discovery.rs":
+    "versions": "bit 31 of a version is ignored" in "core/src/discovery.rs":
         "asked & 1 << 31 != 0" => "false",
     "discovery": "input properties of FFA_FEATURES are ignored" in "core/src/discovery.rs":
         "properties & !(if retrieve { NS_BIT } else { 0 }) != 0" => "false",
@@ -50,8 +50,8 @@ mutants! {
         "if «mailbox.mapped» {" => "false",
     "buffers": "RX and TX may be the same page" in "core/src/mailbox.rs":
         "tx == rx" => "false",
-    "buffers": "buffers need not be aligned" in "core/src/mailbox.rs":
-        "!page.is_multiple_of(BUFFER_SIZE)" => "false",
+    "buffers": "any number of pages is taken for one" in "core/src/mailbox.rs":
+        "if «pages != 1» ||" => "false",
     "buffers": "shared memory may be a buffer" in "core/src/mailbox.rs":
         "!holding.is_exclusive()" => "false",
     "buffers": "a buffer that the caller does not own is released" in "core/src/mailbox.rs":

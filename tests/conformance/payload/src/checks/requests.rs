@@ -18,12 +18,13 @@ checks! { "requests":
     "15.3" response_of_nobodys_request_is_not_supported [Ns] ANY "NOT_SUPPORTED";
 }
 
-/// Partitions of earlier versions than the caller's: a group that needs a system of its own.
+/// Receivers that do not take every convention: a group that needs a system of its own.
 pub mod mixed {
     use super::*;
 
     checks! { "mixed":
         "15.4" receiver_of_an_earlier_version_is_denied [Ns SEl1 SEl0] SINCE_1_2 "DENIED";
+        "15.2" receiver_of_req2_alone_is_denied [Ns SEl1 SEl0] SINCE_1_2 "DENIED in both conventions, and the response to REQ2";
     }
 }
 
@@ -100,10 +101,15 @@ fn request_without_a_service_answers(at: Instance) -> Outcome {
 }
 
 fn receiver_of_an_earlier_version_is_denied(at: Instance) -> Outcome {
-    for receiver in [VICTIM_EL1, VICTIM_EL0] {
-        let reply = echo(at, &receiver, receiver.uuid)?;
-        expect!(reply.as_error(), Some(Status::Denied), "for {}: {}", receiver.name, describe(&reply));
-    }
+    let reply = echo(at, &VICTIM_EL1, VICTIM_EL1.uuid)?;
+    expect!(reply.as_error(), Some(Status::Denied), "{}", describe(&reply));
+    pass!("DENIED")
+}
+
+fn receiver_of_req2_alone_is_denied(at: Instance) -> Outcome {
+    refused(at, ends(at.id().0, VICTIM_EL0.id.0), 0, Status::Denied)?;
+    let reply = echo(at, &VICTIM_EL0, VICTIM_EL0.uuid)?;
+    expect!(reply.function(), function::MSG_SEND_DIRECT_RESP2, "{}", describe(&reply));
     pass!("DENIED")
 }
 
