@@ -408,17 +408,22 @@ impl Run {
     }
 
     /// Hands out the lines of the normal world's console as they come, until `on_line` says that there is no need for more (then
-    /// the machine may power itself off, and is ended if it does not), or the machine ends.
+    /// the machine may power itself off, and is ended if it does not), or the machine ends. Silence is the normal world's: a partition
+    /// that says the same for ever hangs, too.
     ///
     /// # Errors
     /// When interrupted.
     pub fn follow(&mut self, limits: &Limits, on_line: &mut dyn FnMut(&str) -> bool) -> Result<End> {
+        let mut last_word = self.last_word;
         loop {
-            let deadline = (self.last_word + limits.silence).min(self.started + limits.total);
+            let deadline = (last_word + limits.silence).min(self.started + limits.total);
             let mut enough = false;
             let alive = self.hear(deadline, &mut |port, _, lines| {
-                // What comes after the last line that matters does not.
-                enough = enough || port == Port::Normal && lines.iter().any(|line| !on_line(line));
+                if port == Port::Normal {
+                    last_word = Instant::now();
+                    // What comes after the last line that matters does not.
+                    enough = enough || lines.iter().any(|line| !on_line(line));
+                }
             })?;
             if enough {
                 let soon = Limits { silence: GRACE, total: self.started.elapsed() + GRACE };
@@ -430,7 +435,7 @@ impl Run {
             if self.started.elapsed() >= limits.total {
                 return Ok(End::TooLong(limits.total));
             }
-            if self.last_word.elapsed() >= limits.silence {
+            if last_word.elapsed() >= limits.silence {
                 return Ok(End::Silent(limits.silence));
             }
         }
@@ -627,6 +632,17 @@ mod tests {
         drop(run);
         let pid = std::fs::read_to_string(dir.path().join("secure.log.pid")).unwrap();
         assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+    }
+
+    #[test]
+    fn to_a_follower_a_secure_world_that_goes_on_talking_is_silence() {
+        let (_dir, mut run) = scripted("echo one; while :; do echo chatter >>$LOG; sleep 0.05; done");
+        let mut heard = Vec::new();
+        let end = run.follow(&limits(1_000), &mut |line| {
+            heard.push(line.to_owned());
+            true
+        });
+        assert_eq!((end.unwrap(), heard), (End::Silent(Duration::from_secs(1)), vec!["one".to_owned()]));
     }
 
     #[test]

@@ -15,13 +15,16 @@ use crate::limits;
 use crate::progress::Progress;
 use crate::project::Project;
 
-use super::boots::BOOTS;
+use super::boots::{BOOTS, Boot};
 use super::record::{NOT_STARTED, Record, Verdict};
 use super::run::{Plan, Spmc, Suite};
 use list::{MUTANTS, Mutant};
 
 /// What the copy is made of.
 const SOURCES: &[&str] = &["Cargo.toml", "Cargo.lock", "spmc", "manifests", "linker", "qemu", "partitions", "tests"];
+
+/// Seconds without a word after which a machine is taken for broken: many mutants are.
+const SILENCE: u64 = 20;
 
 /// Stands in the image before the number of the mutant that is alive, in words of 32 bits.
 const MARK: [u32; 3] = [0x6d75_7461, 0x6e74_5f6e, 0x756d_6265];
@@ -67,7 +70,8 @@ fn hunt(project: &Project, suite: &Suite, spmc: &Spmc, group: &str) -> Result<Op
         if checks.is_empty() {
             continue;
         }
-        let plan = Plan { checks, until_failure: true, ..plan };
+        let boot = Boot { silence: SILENCE, ..plan.boot };
+        let plan = Plan { boot, checks, until_failure: true };
         let outcome = suite.run(project, spmc, &plan, &mut |_| ())?;
         // That a system does not start shows nothing about a check.
         let caught = |record: &Record| record.result == Verdict::Fail && !record.reason.starts_with(NOT_STARTED);
