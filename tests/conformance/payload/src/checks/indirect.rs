@@ -13,6 +13,7 @@ checks! { "indirect":
     "15.1" message_reaches_each_partition_once [Ns] SINCE_1_2 "the message, its notification, and BUSY until RX is released";
     "15.1" message_reaches_the_normal_world [SEl1 SEl0] SINCE_1_2 "the message and its notification";
     "15.1" message_passes_between_partitions [SEl1 SEl0] SINCE_1_2 "the message and its notification";
+    "15.1" message_lies_behind_its_header_in_the_buffer [Ns SEl1 SEl0] SINCE_1_2 "INVALID_PARAMETERS for each other place";
     "15.1" messages_that_may_not_be_are_refused [Ns] SINCE_1_2 "INVALID_PARAMETERS or DENIED";
 }
 
@@ -159,4 +160,32 @@ fn messages_that_may_not_be_are_refused(_: Instance) -> Outcome {
         }
         pass!("{} ways", 1 + cases.len())
     })
+}
+
+fn message_lies_behind_its_header_in_the_buffer(at: Instance) -> Outcome {
+    if at != Instance::Ns {
+        return with_interrupts(|| wrong_places(at));
+    }
+    with_buffers(|| wrong_places(at))
+}
+
+fn wrong_places(at: Instance) -> Outcome {
+    let tx = match at {
+        Instance::Ns => MAILBOX.tx.address(),
+        _ => at.buffers()?.1,
+    };
+    let ends = u64::from(at.id().0) << 16 | u64::from(at.other().id.0);
+    let page = bulkhead_sdk::PAGE as u64;
+    let places = [(0, 8), (PAYLOAD - 4, 8), (page - 4, 8), (page, 4), (0xffff_fff8, 16), (PAYLOAD, page), (PAYLOAD, 0xffff_fff0)];
+    for (offset, size) in places {
+        for (n, word) in [0, offset | ends << 32, size, 0, 0].into_iter().enumerate() {
+            at.write(tx + 8 * n as u64, word)?;
+        }
+        let result = at.status(&[SEND])?.map(|_| ());
+        if result.is_ok() {
+            release_by(&at.other())?;
+        }
+        expect!(result, Err(Status::InvalidParameters), "for {size:#x} bytes at {offset:#x}");
+    }
+    pass!("{} places", places.len())
 }

@@ -22,7 +22,10 @@ checks! { "memory-rules":
         ])
     };
     "DEN0140 2.1" donation_has_one_receiver [Ns SEl1 SEl0] ANY "INVALID_PARAMETERS" = |at| {
-        refused(at, Kind::Donate, Status::InvalidParameters, &[("two", |d, _| (d.borrowers, d.access[1]) = (2, (0x8003, 0, 0)))])
+        refused(at, Kind::Donate, Status::InvalidParameters, &[
+            ("two", |d, _| (d.borrowers, d.access[1]) = (2, (0x8003, 0, 0))),
+            ("two, with a type", |d, _| (d.borrowers, d.access[1], d.attributes) = (2, (0x8003, 0, 0), NORMAL_MEMORY)),
+        ])
     };
     "DEN0140 2.3" secure_memory_is_not_given_to_the_normal_world [SEl1 SEl0] ANY "DENIED" = |at| {
         refused(at, Kind::Share, Status::Denied, &[("share", |d, _| d.access[0].0 = 0)])?;
@@ -53,6 +56,10 @@ checks! { "memory-rules":
     };
     "DEN0140 1.10" shared_memory_has_a_type [Ns SEl1 SEl0] ANY "INVALID_PARAMETERS"
         = |at| refused(at, Kind::Share, Status::InvalidParameters, &[("none", |d, _| d.attributes = 0), ("reserved", |d, _| d.attributes |= 3 << 4)]);
+    "DEN0140 1.10" reserved_attributes_are_invalid [Ns SEl1 SEl0] ANY "INVALID_PARAMETERS"
+        = |at| refused(at, Kind::Share, Status::InvalidParameters, &[("bit 7", |d, _| d.attributes |= 1 << 7)]);
+    "DEN0140 1.10" ordinary_memory_is_no_device [Ns SEl1 SEl0] ANY "DENIED"
+        = |at| refused(at, Kind::Share, Status::Denied, &[("nGnRnE", |d, _| d.attributes = 1 << 4), ("GRE", |d, _| d.attributes = 1 << 4 | 3 << 2)]);
     "DEN0140 1.10" single_borrower_chooses_the_type [Ns SEl1 SEl0] ANY "INVALID_PARAMETERS" = |at| {
         refused(at, Kind::Lend, Status::InvalidParameters, &[("normal", |d, _| d.attributes = NORMAL_MEMORY), ("device", |d, _| d.attributes = 1 << 4)])?;
         refused(at, Kind::Donate, Status::InvalidParameters, &[("normal", |d, _| d.attributes = NORMAL_MEMORY)])
