@@ -92,8 +92,6 @@ mutants! {
         "zero && call.kind == Kind::Share" => "false",
     "memory": "device attributes are taken" in "core/src/memory/send.rs":
         "attributes == NORMAL_MEMORY" => "true",
-    "memory": "reserved attributes are taken" in "core/src/memory/send.rs":
-        "header.attributes & !ATTRIBUTES != 0" => "false",
     "memory": "the page count need not be the ranges'" in "core/src/memory/send.rs":
         "transaction.pages != transaction.pages_promised" => "false",
     "memory": "ranges need not be aligned" in "core/src/memory/send.rs":
