@@ -102,8 +102,6 @@ mutants! {
         "header.sender == call.sender.id" => "true",
     "memory": "the tag is not compared" in "core/src/memory/retrieve.rs":
         "header.tag != transaction.tag" => "false",
-    "memory": "a borrower retrieves twice" in "core/src/memory/retrieve.rs":
-        "sent.retrieved" => "false",
     "memory": "a borrower gets more than was granted" in "core/src/memory/retrieve.rs":
         "wanted <= limit" => "true",
     "memory": "non-secure memory is not called so" in "core/src/memory/retrieve.rs":

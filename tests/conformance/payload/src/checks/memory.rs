@@ -3,6 +3,7 @@
 use super::prelude::*;
 use crate::instance::version_of;
 use crate::probes::{SELF, ask, describe};
+use bulkhead_sdk::ffa::descriptor::{transaction, transaction_v1_0};
 use bulkhead_sdk::ffa::{EndpointId, Status, Version, function};
 use bulkhead_sdk::memory::{self, Borrower, Description, Kind, NON_SECURE, ONLY_SELF, READ_ONLY, READ_WRITE, Range};
 use bulkhead_sdk::{Line, Mailbox, PAGE, Pages};
@@ -15,6 +16,7 @@ checks! { "memory":
     "DEN0140 1.11" memory_is_zeroed_where_that_is_asked_for [Ns] ANY "zeros";
     "DEN0140 2.1" donated_page_cannot_be_reclaimed [Ns] ANY "an error, and DENIED for sharing it";
     "DEN0140 1.12" long_description_travels_in_fragments [Ns] ANY "every range, in several fragments both ways";
+    "DEN0140 2.8" rest_of_a_description_is_asked_for_in_order [Ns] ANY "INVALID_PARAMETERS from any other offset";
     "DEN0140 2.4" two_borrowers_share_one_page [Ns] SINCE_1_2 "both retrieve; DENIED for a reclaim while one borrows";
     "DEN0140 2.7" memory_in_use_cannot_be_reclaimed [Ns] ANY "DENIED";
     "DEN0140 2.2" lent_page_cannot_be_lent_again [Ns] ANY "DENIED";
@@ -183,6 +185,30 @@ fn long_description_travels_in_fragments(_: Instance) -> Outcome {
             give_back(&probe, handle)?;
         }
         pass!("300 ranges, fragments of 4096, 1024 and 160 bytes")
+    })
+}
+
+/// The normal world's hypervisor asks for what it sent, which takes two fragments.
+fn rest_of_a_description_is_asked_for_in_order(at: Instance) -> Outcome {
+    with_buffers(|| {
+        let ranges: [Range; 300] = core::array::from_fn(|n| Range { address: MANY.address() + (2 * n * PAGE) as u64, pages: 1 });
+        let handle = give(Kind::Share, &PROBE_EL1, &ranges, PAGE).map_err(|s| failed("MEM_SHARE", s))?;
+        // A header that names only the handle, in the layout of either version.
+        let length = if at.version() == Version::V1_0 { transaction_v1_0::SIZE } else { transaction::SIZE };
+        MAILBOX.tx.write(0, &[0; transaction::SIZE]);
+        MAILBOX.tx.write(transaction::HANDLE, &handle.to_le_bytes());
+        let first = at.call(&[function::MEM_RETRIEVE_REQ_32.into(), length as u64, length as u64])?;
+        let _ = MAILBOX.release();
+        let sent = u64::from(first.w(2));
+        let ask = |offset: u64| at.call(&[function::MEM_FRAG_RX.into(), handle & 0xffff_ffff, handle >> 32, offset]);
+        let wrong = [ask(0)?, ask(sent.wrapping_sub(16))?, ask(sent + 16)?].map(|reply| reply.as_error());
+        let rest = ask(sent)?;
+        let _ = MAILBOX.release();
+        memory::reclaim(handle, 0).map_err(|s| failed("RECLAIM", s))?;
+        expect!(first.function(), function::MEM_RETRIEVE_RESP, "{}", describe(&first));
+        expect!(wrong, [Some(Status::InvalidParameters); 3]);
+        expect!(rest.function(), function::MEM_FRAG_TX, "{}", describe(&rest));
+        pass!("after {sent} bytes of {}", first.w(1))
     })
 }
 

@@ -143,6 +143,7 @@ checks! { "memory-rules":
         refused_request(at, Kind::Lend, Status::Denied, &[("execution of the normal world's memory", |d, _| d.access[0].1 = READ_WRITE | 2 << 2)])?;
         refused_request(at, Kind::Lend, Status::Denied, &[("zeroes that the lender did not ask for", |d, _| d.flags = ZERO)])
     };
+    "DEN0140 2.4" borrower_gets_no_more_than_it_was_granted [SEl1 SEl0] ANY "DENIED";
     "DEN0140 1.9" single_borrower_says_whether_it_executes [SEl1 SEl0] SINCE_1_1 "INVALID_PARAMETERS"
         = |at| refused_request(at, Kind::Lend, Status::InvalidParameters, &[("no word of it", |d, _| d.access[0].1 = READ_WRITE)]);
     "DEN0140 1.10" borrower_sets_no_non_secure_bit [SEl1 SEl0] SINCE_1_1 "INVALID_PARAMETERS"
@@ -404,6 +405,22 @@ fn refused_request(at: Instance, kind: Kind, status: Status, wrong: &[(&str, Cha
         }
         expect!(answer.map(|_| ()), Ok(()), "for the right one");
         pass!("{} ways", wrong.len())
+    })
+}
+
+fn borrower_gets_no_more_than_it_was_granted(at: Instance) -> Outcome {
+    with_buffers(|| {
+        let mut draft = Draft::lender(Instance::Ns, Kind::Share)?;
+        draft.access[0] = (at.id().0, READ_ONLY, 0);
+        let handle = draft.send(Instance::Ns)?.map_err(|status| Line::new(format_args!("for reading: {status:?}")))?;
+        let answer = draft.request(at.id(), handle).retrieve(at)?;
+        if answer.is_ok() {
+            release(at)?;
+            let_go(at, handle)?;
+        }
+        expect!(reclaim_with(Instance::Ns, handle, 0)?, Ok(()), "when reclaiming");
+        expect!(answer.map(|_| ()), Err(Status::Denied), "for writing");
+        pass!("DENIED")
     })
 }
 
