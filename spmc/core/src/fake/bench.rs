@@ -267,12 +267,28 @@ impl Bench {
                         assert!(matches!(callee.state(), RunState::Blocked | RunState::Preempted), "{id:?} waits for nothing");
                         assert_eq!(callee.caller(), Caller::Partition(id));
                     }
-                    RunState::Preempted => {
-                        let head = spmc.vcpu(spmc.head_of_chain(id)).1;
-                        assert!(matches!(head.caller(), Caller::NormalWorld(_)), "nobody can resume {id:?}");
-                    }
+                    RunState::Preempted => assert!(self.has_resumer(id), "nobody can resume {id:?}"),
                     RunState::Off | RunState::Waiting | RunState::Yielded => {}
                 }
+            }
+        }
+    }
+
+    /// Whether somebody can let the chain with this tail go on: the normal world, or a partition that its head was left to, by a
+    /// request that returned FFA_INTERRUPT, and that may have talked to others since.
+    fn has_resumer(&self, tail: VcpuId) -> bool {
+        let mut at = tail;
+        loop {
+            match self.spmc.vcpu(at).1.caller() {
+                Caller::NormalWorld(_) => return true,
+                Caller::Partition(caller) => {
+                    let (partition, state) = self.spmc.vcpu(caller);
+                    if state.state() != RunState::Blocked || state.callee() != Some(at) {
+                        return !partition.has_failed();
+                    }
+                    at = caller;
+                }
+                _ => return false,
             }
         }
     }

@@ -502,3 +502,32 @@ fn a_partition_that_was_only_run_is_preempted_even_with_managed_exit() {
     assert_eq!(bench.resume(0x8001, 0), interrupted(0x8001_0000));
     assert_eq!(bench.resume(0x8001, 0), Regs::new(&[u64::from(function::MSG_WAIT)]));
 }
+
+#[test]
+fn a_callee_that_was_left_at_a_managed_exit_may_wait_while_its_caller_handles_an_interrupt() {
+    let mut bench = Bench::new(Version::V1_2);
+    let interrupts = arrayvec::ArrayVec::from_iter([40]);
+    let config = PartitionConfig { normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: false }, interrupts, ..s_el1(0x8001) };
+    bench.add(config, |guest| {
+        guest.call(&[0xff03, 40, 1]);
+        let request = guest.wait();
+        assert_eq!(guest.request(0x8002, &[]).function(), function::INTERRUPT);
+        let message = guest.respond(&request, &[]);
+        assert_eq!(message.function(), function::INTERRUPT);
+        guest.interrupt();
+        let request = guest.wait();
+        let answer = guest.call(&[u64::from(function::RUN), 0x8002_0000]);
+        guest.respond(&request, &[answer.0[3]]);
+    });
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        guest.respond(&request, &[7]);
+    });
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]).function(), function::MSG_SEND_DIRECT_RESP_32);
+    bench.assert_at_rest();
+    bench.secure_interrupt(40);
+    bench.assert_at_rest();
+    assert_eq!(bench.request(0x8001, &[]).0[3], 7);
+}
