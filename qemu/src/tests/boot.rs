@@ -85,7 +85,7 @@ fn missing<'a>(expected: &[&'a str], seen: &[&str]) -> Vec<&'a str> {
 }
 
 /// Patterns that `console` does not have.
-fn unsaid(patterns: &[&str], console: &str) -> Vec<String> {
+pub(super) fn unsaid(patterns: &[&str], console: &str) -> Vec<String> {
     let has = |pattern: &str| Regex::new(&format!("(?m){pattern}")).is_ok_and(|r| r.is_match(console));
     patterns.iter().filter(|p| !has(p)).map(|p| format!("the secure console does not say '{p}'")).collect()
 }

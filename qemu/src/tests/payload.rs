@@ -2,9 +2,9 @@
 //! the suite itself knows nothing of.
 
 use anyhow::Result;
-use regex::Regex;
 
 use super::Tally;
+use super::boot::unsaid;
 use crate::conformance::boots::{BOOTS, Boot, HARNESS, OWN_BOOTS};
 use crate::conformance::record::{Record, Verdict};
 use crate::conformance::run::{Outcome, Spmc, Suite};
@@ -61,13 +61,13 @@ fn judge(boot: &str, outcome: &Outcome) -> Tally {
         problems.extend(unsaid(patterns, &outcome.secure));
     }
     let ended: Vec<&str> = outcome.normal.lines().filter_map(|line| line.trim_end().strip_prefix("ENDED ")).collect();
-    problems.extend(missing_reports(&ended, &outcome.secure).iter().map(|what| format!("it does not report '{what}'")));
+    problems.extend(missing_reports(&ended, &outcome.secure).iter().map(|what| format!("the secure console does not report '{what}'")));
     if problems.is_empty() {
         let count = ended.len();
         println!("  PASS boot.{boot} {} in {} starts, {count} reports on the secure console", progress::seconds(outcome.took), outcome.runs);
         return Tally { passed: 1, failed: 0 };
     }
-    println!("  FAIL boot.{boot} the secure console: {}", problems.join("; "));
+    println!("  FAIL boot.{boot} {}", problems.join("; "));
     Tally { passed: 0, failed: 1 }
 }
 
@@ -101,12 +101,6 @@ fn judge_harness(records: &[Record]) -> Tally {
         }
     }
     tally
-}
-
-/// Patterns that `console` does not have.
-fn unsaid(patterns: &[&str], console: &str) -> Vec<String> {
-    let has = |pattern: &str| Regex::new(&format!("(?m){pattern}")).is_ok_and(|r| r.is_match(console));
-    patterns.iter().filter(|p| !has(p)).map(|p| format!("it does not say '{p}'")).collect()
 }
 
 /// The payload says which partition it saw end, how and where (`<partition> | <how> | <address>`). Bulkhead reports each: those of

@@ -8,7 +8,7 @@ use crate::machine::{Access, Machine, Register};
 use crate::chain::Next;
 use crate::spmc::Spmc;
 use crate::vcpu::VcpuId;
-use crate::virtual_interrupts::{Priorities, SLOTS, VirtualInterrupts, highest, interrupt_in, slot_of};
+use crate::virtual_interrupts::{Priorities, SLOTS, Set, VirtualInterrupts, highest, interrupt_in, slot_of};
 use crate::{MAX_CORES, PartitionConfig};
 use crate::sync::atomic::Ordering;
 
@@ -266,7 +266,7 @@ impl Spmc {
 
     /// A partition that uses the interface and never a distributor finds all of its interrupts enabled.
     fn enable_all<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
-        for slot in (0..SLOTS as u32).filter(|slot| !self.interrupts(vcpu).is_enabled(*slot)) {
+        for slot in (0..SLOTS as u32).filter(|slot| !self.interrupts(vcpu).is_in(Set::Enabled, *slot)) {
             self.enable_interrupt(machine, vcpu, slot, true);
         }
     }

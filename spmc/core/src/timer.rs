@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::messaging::vcpu_on;
 use crate::spmc::Spmc;
 use crate::vcpu::VcpuId;
-use crate::virtual_interrupts::{FIRST_TIMER, TIMER, VirtualInterrupts};
+use crate::virtual_interrupts::{FIRST_TIMER, Set, TIMER, VirtualInterrupts};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Which timer.
@@ -94,7 +94,7 @@ impl Timer {
 
 impl VirtualInterrupts {
     fn timer_slot(&self, which: usize) -> u32 {
-        if which == Which::Physical as usize && self.is_enabled(TIMER) { TIMER } else { FIRST_TIMER + which as u32 }
+        if which == Which::Physical as usize && self.is_in(Set::Enabled, TIMER) { TIMER } else { FIRST_TIMER + which as u32 }
     }
 
     /// Posts the interrupts of the timers whose conditions are met; whether there were any.

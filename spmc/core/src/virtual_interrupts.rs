@@ -124,7 +124,7 @@ impl VirtualInterrupts {
 
     /// Whether the virtual IRQ line is up.
     pub(crate) fn irq_line(&self, priorities: &Priorities) -> bool {
-        let ready = self.ready() & !self.fiq.load(Ordering::Relaxed);
+        let ready = self.ready_irqs();
         ready != 0 && (!self.by_interface() || self.admitted(priorities, ready).is_some())
     }
 
@@ -159,9 +159,8 @@ impl VirtualInterrupts {
     /// The ready one of highest priority that raises a line: the IRQ line's before the FIQ line's, as a handler of the
     /// first must not get what the second is for while both are up.
     pub(crate) fn peek(&self, priorities: &Priorities) -> Option<u32> {
-        let ready = self.ready();
-        let irqs = ready & !self.fiq.load(Ordering::Relaxed);
-        highest(priorities, if irqs != 0 { irqs } else { ready })
+        let irqs = self.ready_irqs();
+        highest(priorities, if irqs != 0 { irqs } else { self.ready() })
     }
 
     /// The ready ones that raise the IRQ line.
@@ -205,13 +204,9 @@ impl VirtualInterrupts {
         let bits = match set {
             Set::Enabled => &self.enabled,
             Set::Pending => &self.pending,
-            Set::Active => return self.active.load(Ordering::Relaxed) & 1 << slot != 0,
+            Set::Active => &self.active,
         };
         bits.load(Ordering::Relaxed) & 1 << slot != 0
-    }
-
-    pub(crate) fn is_enabled(&self, slot: u32) -> bool {
-        self.enabled.load(Ordering::Relaxed) & 1 << slot != 0
     }
 }
 

@@ -127,16 +127,22 @@ fn interrupted_partition_moves_to_another_core(_: Instance) -> Outcome {
     pass!("to cores 1 and 2")
 }
 
+/// Resumes what an interrupt took from this core: core 1 is refused, here it goes on to its answer.
+fn finish_here_alone(reply: &Regs) -> Result<Regs, Problem> {
+    cores::ask(1, run_once, u64::from(reply.w(1)));
+    let elsewhere = cores::result(1).map(|code| Status::from_code(code as u32));
+    let last = finish(resume(reply));
+    ensure!(matches!(elsewhere, Some(Some(Status::InvalidParameters | Status::Denied))), "core 1 gets {elsewhere:?}");
+    Ok(last)
+}
+
 fn pinned_vcpu_is_resumed_by_its_core_only(_: Instance) -> Outcome {
     ensure!(cores::start(1), "core 1 did not come");
     gic::start_timer_once(5_000);
     let reply = begin(&PROBE_EL1, Command::Spin, &[LONG, 22]);
     gic::stop_timer();
     ensure!(reply.function() == function::INTERRUPT, "{}", describe(&reply));
-    cores::ask(1, run_once, u64::from(reply.w(1)));
-    let elsewhere = cores::result(1).map(|code| Status::from_code(code as u32));
-    let last = finish(resume(&reply));
-    ensure!(matches!(elsewhere, Some(Some(Status::InvalidParameters | Status::Denied))), "core 1 gets {elsewhere:?}");
+    let last = finish_here_alone(&reply)?;
     let words = results(&PROBE_EL1, &last);
     ensure!(words.is_some_and(|w| w[1] == 0), "{}", describe(&last));
     pass!("refused on core 1, resumed on core 0")
@@ -151,10 +157,7 @@ fn chain_with_a_pinned_vcpu_is_resumed_by_its_core_only(_: Instance) -> Outcome 
     let reply = begin(&PROBE_EL0, Command::Call, &spin);
     gic::stop_timer();
     ensure!(reply.function() == function::INTERRUPT, "{}", describe(&reply));
-    cores::ask(1, run_once, u64::from(reply.w(1)));
-    let elsewhere = cores::result(1).map(|code| Status::from_code(code as u32));
-    let last = finish(resume(&reply));
-    ensure!(matches!(elsewhere, Some(Some(Status::InvalidParameters | Status::Denied))), "core 1 gets {elsewhere:?}");
+    let last = finish_here_alone(&reply)?;
     let words = results(&PROBE_EL0, &last);
     let answered = |w: &[u64]| w[0] == u64::from(function::MSG_SEND_DIRECT_RESP_64) && w[3] > 0 && w[4] == 0;
     ensure!(words.is_some_and(answered), "{}", describe(&last));
