@@ -219,43 +219,30 @@ impl Spmc {
         at
     }
 
+    /// The vCPUs of a chain from `tail` to its head: nobody occurs twice, so they end within the number of partitions.
+    fn chain_up_from(&self, tail: VcpuId) -> impl Iterator<Item = VcpuId> {
+        let above = |at: &VcpuId| match self.vcpu(*at).1.caller() {
+            Caller::Partition(caller) | Caller::Interrupted(caller) => Some(caller),
+            _ => None,
+        };
+        core::iter::successors(Some(tail), above).take(crate::MAX_PARTITIONS + 1)
+    }
+
     pub(crate) fn head_of_chain(&self, vcpu: VcpuId) -> VcpuId {
-        let mut at = vcpu;
-        for _ in 0..=crate::MAX_PARTITIONS {
-            match self.vcpu(at).1.caller() {
-                Caller::Partition(caller) | Caller::Interrupted(caller) => at = caller,
-                _ => break,
-            }
-        }
-        at
+        self.chain_up_from(vcpu).last().unwrap_or(vcpu)
     }
 
     /// Whether all vCPUs of the chain may run on `core`.
     pub(crate) fn chain_may_run_on(&self, tail: VcpuId, core: usize) -> bool {
-        let mut at = tail;
-        for _ in 0..=crate::MAX_PARTITIONS {
-            if self.config_of(at).is_some_and(|config| is_pinned_elsewhere(config, at, core)) {
-                return false;
-            }
-            match self.vcpu(at).1.caller() {
-                Caller::Partition(caller) | Caller::Interrupted(caller) => at = caller,
-                _ => break,
-            }
-        }
-        true
+        self.chain_up_from(tail).all(|at| !self.config_of(at).is_some_and(|config| is_pinned_elsewhere(config, at, core)))
     }
 
     /// Whether a request of `caller` to `vcpu` would close a circle: `vcpu` goes on only when `caller` has.
     pub(crate) fn closes_circle(&self, vcpu: VcpuId, caller: Caller) -> bool {
-        let mut at = caller;
-        for _ in 0..=crate::MAX_PARTITIONS {
-            match at {
-                Caller::Partition(caller) | Caller::Interrupted(caller) if caller == vcpu => return true,
-                Caller::Partition(caller) | Caller::Interrupted(caller) => at = self.vcpu(caller).1.caller(),
-                _ => break,
-            }
+        match caller {
+            Caller::Partition(caller) | Caller::Interrupted(caller) => self.chain_up_from(caller).any(|at| at == vcpu),
+            _ => false,
         }
-        false
     }
 
     /// Ends a partition and answers those who wait for it.

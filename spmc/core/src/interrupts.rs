@@ -240,11 +240,16 @@ impl Spmc {
             return false;
         }
         let Some(callee) = state.callee() else { return false };
-        machine.park(current);
-        self.vcpu(current).1.publish(RunState::Preempted);
-        let _ = state.claim(RunState::Blocked);
-        deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::INTERRUPT), self.target_info(callee)]));
+        self.interrupt_request(machine, vcpu, callee, current);
         true
+    }
+
+    /// The request that `vcpu` made to `callee` returns FFA_INTERRUPT, and it runs in place of `tail`, which the chain had come to.
+    fn interrupt_request<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, callee: VcpuId, tail: VcpuId) {
+        machine.park(tail);
+        self.vcpu(tail).1.publish(RunState::Preempted);
+        let _ = self.vcpu(vcpu).1.claim(RunState::Blocked);
+        deliver(machine, vcpu, 0, Regs::new(&[u64::from(function::INTERRUPT), self.target_info(callee)]));
     }
 
     /// Whether `vcpu` waits for an answer that `current` has a part in.
@@ -329,10 +334,7 @@ impl Spmc {
         for _ in 0..crate::MAX_PARTITIONS {
             let Caller::Partition(caller) = self.vcpu(at).1.caller() else { break };
             if self.request_managed_exit(caller) {
-                machine.park(vcpu);
-                self.vcpu(vcpu).1.publish(RunState::Preempted);
-                let _ = self.vcpu(caller).1.claim(RunState::Blocked);
-                deliver(machine, caller, 0, Regs::new(&[u64::from(function::INTERRUPT), self.target_info(at)]));
+                self.interrupt_request(machine, caller, at, vcpu);
                 return Some(caller);
             }
             at = caller;
