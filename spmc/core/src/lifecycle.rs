@@ -82,7 +82,7 @@ impl Spmc {
         let core = machine.core();
         for (index, partition, config) in self.partitions() {
             let entry = partition.secondary_entry.load(Ordering::Acquire);
-            if config.vcpus < 2 || core >= usize::from(config.vcpus) || entry == 0 || partition.has_failed() {
+            if !has_vcpu_for(config, core) || entry == 0 || partition.has_failed() {
                 continue;
             }
             let vcpu = VcpuId { partition: index, index: core as u8 };
@@ -139,7 +139,7 @@ impl Spmc {
     fn core_off<M: Machine>(&self, machine: &mut M) {
         let core = machine.core();
         for (index, partition, config) in self.partitions() {
-            if config.vcpus < 2 || core >= usize::from(config.vcpus) || partition.has_failed() {
+            if !has_vcpu_for(config, core) || partition.has_failed() {
                 continue;
             }
             let vcpu = VcpuId { partition: index, index: core as u8 };
@@ -166,7 +166,7 @@ impl Spmc {
         let mut status = psci::SUCCESS;
         for (index, _, config) in self.partitions() {
             let vcpu = VcpuId { partition: index, index: core as u8 };
-            let concerned = config.vcpus > 1 && core < usize::from(config.vcpus) && wanted(config.power_messages);
+            let concerned = has_vcpu_for(config, core) && wanted(config.power_messages);
             if concerned && self.vcpu(vcpu).1.claim(RunState::Waiting).is_ok() {
                 let kind = call.regs.w(2) & !framework::MESSAGE;
                 let answer = self.tell(machine, vcpu, config, kind, call.regs.w(3));
@@ -243,4 +243,9 @@ impl Spmc {
             }
         }
     }
+}
+
+/// Whether a partition has a vCPU for this core alone.
+fn has_vcpu_for(config: &PartitionConfig, core: usize) -> bool {
+    config.vcpus > 1 && core < usize::from(config.vcpus)
 }

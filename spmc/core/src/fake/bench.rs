@@ -305,3 +305,18 @@ impl Bench {
 pub fn error(status: Status) -> Regs {
     Regs::error(status)
 }
+
+/// FFA_ERROR with INVALID_PARAMETERS.
+pub fn invalid() -> Regs {
+    error(Status::InvalidParameters)
+}
+
+/// FFA_ERROR with DENIED.
+pub fn denied() -> Regs {
+    error(Status::Denied)
+}
+
+/// FFA_SUCCESS without results.
+pub fn ok() -> Regs {
+    Regs::success(&[])
+}

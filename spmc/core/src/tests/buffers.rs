@@ -16,18 +16,6 @@ const LOG_64: u64 = function::CONSOLE_LOG_64 as u64;
 const TX: u64 = NORMAL_MEMORY;
 const RX: u64 = NORMAL_MEMORY + 0x1000;
 
-fn ok() -> Regs {
-    Regs::success(&[])
-}
-
-fn invalid() -> Regs {
-    error(Status::InvalidParameters)
-}
-
-fn denied() -> Regs {
-    error(Status::Denied)
-}
-
 #[test]
 fn second_rxtx_map_is_denied() {
     let mut bench = Bench::new(Version::V1_2);

@@ -24,10 +24,6 @@ fn talker(id: u16) -> PartitionConfig {
     PartitionConfig { methods, ..s_el1(id) }
 }
 
-fn ok() -> Regs {
-    Regs::success(&[])
-}
-
 fn tx(index: PartitionIndex) -> Address {
     Address { pa: SECURE_MEMORY + u64::from(index) * PARTITION_MEMORY, secure: true }
 }

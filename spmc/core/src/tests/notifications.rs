@@ -31,14 +31,6 @@ fn linux_and(script: impl FnOnce(&mut Guest) + Send + 'static) -> Bench {
     bench
 }
 
-fn invalid() -> Regs {
-    error(Status::InvalidParameters)
-}
-
-fn denied() -> Regs {
-    error(Status::Denied)
-}
-
 fn ok() -> Regs {
     Regs::new(&OK)
 }

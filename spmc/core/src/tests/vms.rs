@@ -23,18 +23,6 @@ const DESTROYED: u64 = 6;
 /// As [`Bench::map_buffers`] places the hypervisor's own.
 const TX: u64 = NORMAL_MEMORY + 0x1000;
 
-fn ok() -> Regs {
-    Regs::success(&[])
-}
-
-fn invalid() -> Regs {
-    error(Status::InvalidParameters)
-}
-
-fn denied() -> Regs {
-    error(Status::Denied)
-}
-
 /// A page of the normal world's memory.
 fn page(n: u64) -> u64 {
     NORMAL_MEMORY + n * 0x1000
