@@ -1,16 +1,19 @@
 /*
  * A TCG plugin for QEMU that counts executed instructions, for `cargo xtask bench`.
  *
- * Every instruction belongs to the class whose address ranges it lies in; an operation is what the normal world executes
- * between two markers, hints that the CPU takes as NOPs. Each operation gives one line in the output file:
+ * Every instruction belongs to the first of the named address ranges that it lies in; an operation is what the normal world
+ * executes between two markers, hints that the CPU takes as NOPs. Each operation gives one line in the output file:
  *
- *     sample <spmc> <el3> <partition> <normal> <other> <exceptions> <barriers> <TLB invalidations>
+ *     sample <name>=<count> ...
  *
- * and, with `profile=on`, before it `pc <address> <count>` for each instruction of the SPMC that it executed. The line `boot`
- * has the same columns: from power-on to the first instruction of the normal world. Counts are exact: they are added per
- * instruction, so that a block which an exception leaves early counts what it executed.
+ * with a count for each range, for `other` (instructions in no range), and for what only the SPMC's are counted for: see
+ * `counted_names`. With `profile=on`, before it `pc <address> <count>` for each instruction of the SPMC's image that it executed. The
+ * line `boot` has the same counts: from power-on to the first instruction of the normal world. Counts are exact: they are
+ * added per instruction, so that a block which an exception leaves early counts what it executed (only its cache lines are
+ * taken as a whole).
  *
- * Arguments: out=FILE, spmc=FIRST-END, el3=..., partition=..., normal=... (any number of each), profile=on.
+ * Arguments: out=FILE, profile=FIRST-END (of the SPMC's code), and ranges, NAME=FIRST-END: `spmc`, `el3`, `normal`, and
+ * whatever names partitions have. An address in several ranges belongs to the one that is named first.
  * Debian packages no qemu-plugin.h, so the few things that are used of API version 4 (QEMU 9.2 and later) are declared here.
  */
 #include <stdbool.h>
@@ -36,11 +39,18 @@ typedef struct {
 enum inline_operation { INLINE_ADD, INLINE_STORE };
 enum condition { NEVER, ALWAYS, EQUAL, NOT_EQUAL };
 enum registers { NO_REGISTERS };
+enum accesses { READS = 1, WRITES, READS_AND_WRITES };
+/* What is known of a memory access: opaque. */
+typedef uint32_t access_info;
 
 typedef void (*executed)(unsigned vcpu, void *data);
+typedef void (*accessed)(unsigned vcpu, access_info, uint64_t address, void *data);
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, void (*)(plugin_id, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_tb_exec_cond_cb(struct qemu_plugin_tb *, executed, enum registers, enum condition, counter,
                                                uint64_t, void *);
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, executed, enum registers, void *);
+void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, accessed, enum registers, enum accesses, void *);
+bool qemu_plugin_mem_is_store(access_info);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, executed, enum registers, void *);
 void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *, enum inline_operation, counter, uint64_t);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
@@ -55,22 +65,23 @@ EXPORT int qemu_plugin_version = 4;
 
 /* --- Ranges ------------------------------------------------------------------------------------------------------ */
 
-enum class { SPMC, EL3, PARTITION, NORMAL, OTHER, CLASSES };
+#define MAX_RANGES 16
+#define OTHER MAX_RANGES
+#define CLASSES (MAX_RANGES + 1)
 /* The SPMC has executed ERET: if it runs next, an exception came before anyone else could execute an instruction. */
 #define LEFT CLASSES
-static const char *const class_names[CLASSES] = {"spmc", "el3", "partition", "normal", "other"};
-
-#define MAX_RANGES 16
 static struct {
-    enum class class;
+    char name[32];
     uint64_t first, end;
 } ranges[MAX_RANGES];
 static size_t range_count;
+/* Places of those that mean something here. */
+static size_t spmc = OTHER, el3 = OTHER, normal = OTHER;
 
-static enum class class_of(uint64_t address) {
+static size_t class_of(uint64_t address) {
     for (size_t n = 0; n < range_count; n++) {
         if (address >= ranges[n].first && address < ranges[n].end) {
-            return ranges[n].class;
+            return n;
         }
     }
     return OTHER;
@@ -78,12 +89,24 @@ static enum class class_of(uint64_t address) {
 
 /* --- Counters ---------------------------------------------------------------------------------------------------- */
 
+/* What is counted of the SPMC besides its instructions. */
+enum counted {
+    EXCEPTIONS,        /* its entries from anywhere but EL3, which returns to it */
+    ERET,              /* its returns to lower exception levels */
+    SMC,               /* its calls of EL3 */
+    ISB, DSB, DMB, SB, /* barriers */
+    TLBI,              /* TLB invalidations */
+    CACHE,             /* cache maintenance: DC and IC */
+    MSR, MRS,          /* system registers written and read */
+    ATOMICS,           /* exclusive stores, compare-and-swap, atomic memory operations */
+    COUNTED
+};
+static const char *const counted_names[COUNTED] = {"exceptions", "eret", "smc", "isb", "dsb", "dmb", "sb", "tlbi", "cache", "msr", "mrs", "atomics"};
+
 struct counts {
     uint64_t executed[CLASSES];
-    uint64_t exceptions;    /* entries of the SPMC from anywhere but EL3, which returns to it */
-    uint64_t barriers;      /* DSB, DMB, ISB, SB of the SPMC */
-    uint64_t invalidations; /* TLBI of the SPMC */
-    uint64_t class;         /* of the block that runs, or LEFT */
+    uint64_t counted[COUNTED];
+    uint64_t class; /* of the block that runs, or LEFT */
 };
 
 static struct qemu_plugin_scoreboard *scoreboard;
@@ -91,10 +114,70 @@ static struct counts at_begin;
 static bool open, booted;
 static FILE *out;
 
-/* With profile=on: executions of each instruction of the SPMC. */
+/* With profile=FIRST-END: executions of each instruction there. */
 static struct qemu_plugin_scoreboard *profile;
 static uint64_t profile_first, profile_words;
 static uint64_t *profile_at_begin;
+
+/* --- Cache lines ------------------------------------------------------------------------------------------------- */
+
+/* Lines of 64 bytes that the SPMC has touched since the last marker (or power-on): a hash table that a new epoch empties. */
+#define LINE_SHIFT 6
+#define LINES (1u << 18)
+#define CODE 1u
+#define READ 2u
+#define WRITTEN 4u
+static struct {
+    uint64_t line;
+    uint32_t epoch, touched;
+} lines[LINES];
+static uint32_t epoch = 1, lines_used;
+static uint64_t code_lines, data_lines, written_lines;
+
+static void forget_lines(void) {
+    epoch++;
+    lines_used = 0;
+    code_lines = data_lines = written_lines = 0;
+}
+
+static void touch(uint64_t line, uint32_t how) {
+    size_t at = (size_t)((line * 0x9e3779b97f4a7c15u) >> 46);
+    while (lines[at].epoch == epoch && lines[at].line != line) {
+        at = (at + 1) % LINES;
+    }
+    if (lines[at].epoch != epoch) {
+        if (++lines_used > LINES / 2) {
+            fputs("the operation touches more cache lines than the plugin can remember\n", out);
+            lines_used = 0;
+            return;
+        }
+        lines[at].line = line;
+        lines[at].epoch = epoch;
+        lines[at].touched = 0;
+    }
+    uint32_t before = lines[at].touched;
+    lines[at].touched = before | how;
+    code_lines += (how & CODE) && !(before & CODE);
+    data_lines += (how & (READ | WRITTEN)) && !(before & (READ | WRITTEN));
+    written_lines += (how & WRITTEN) && !(before & WRITTEN);
+}
+
+static void loaded_or_stored(unsigned vcpu, access_info info, uint64_t address, void *data) {
+    (void)vcpu;
+    (void)data;
+    touch(address >> LINE_SHIFT, qemu_plugin_mem_is_store(info) ? WRITTEN : READ);
+}
+
+/* A block's lines: the first, and below it in the low byte how many follow. */
+static void fetched(unsigned vcpu, void *data) {
+    (void)vcpu;
+    uint64_t first = (uintptr_t)data >> 8;
+    for (uint64_t n = 0; n <= ((uintptr_t)data & 0xff); n++) {
+        touch(first + n, CODE);
+    }
+}
+
+/* --- Samples ----------------------------------------------------------------------------------------------------- */
 
 static counter at(size_t offset) {
     return (counter){scoreboard, offset};
@@ -102,17 +185,23 @@ static counter at(size_t offset) {
 
 static void report(const char *what, const struct counts *from, const struct counts *to) {
     fputs(what, out);
-    for (int n = 0; n < CLASSES; n++) {
-        fprintf(out, " %llu", (unsigned long long)(to->executed[n] - from->executed[n]));
+    for (size_t n = 0; n < CLASSES; n++) {
+        if (n < range_count || n == OTHER) {
+            fprintf(out, " %s=%llu", n == OTHER ? "other" : ranges[n].name, (unsigned long long)(to->executed[n] - from->executed[n]));
+        }
     }
-    fprintf(out, " %llu %llu %llu\n", (unsigned long long)(to->exceptions - from->exceptions),
-            (unsigned long long)(to->barriers - from->barriers), (unsigned long long)(to->invalidations - from->invalidations));
+    for (size_t n = 0; n < COUNTED; n++) {
+        fprintf(out, " %s=%llu", counted_names[n], (unsigned long long)(to->counted[n] - from->counted[n]));
+    }
+    fprintf(out, " code_lines=%llu data_lines=%llu written_lines=%llu\n", (unsigned long long)code_lines, (unsigned long long)data_lines,
+            (unsigned long long)written_lines);
 }
 
 static void begin(unsigned vcpu, void *data) {
     (void)data;
     at_begin = *(struct counts *)qemu_plugin_scoreboard_find(scoreboard, vcpu);
     open = true;
+    forget_lines();
     if (profile) {
         memcpy(profile_at_begin, qemu_plugin_scoreboard_find(profile, vcpu), profile_words * sizeof(uint64_t));
     }
@@ -141,11 +230,11 @@ static void end(unsigned vcpu, void *data) {
 static void changed(unsigned vcpu, void *data) {
     static const struct counts zero;
     struct counts *counts = qemu_plugin_scoreboard_find(scoreboard, vcpu);
-    enum class now = (enum class)(uintptr_t)data;
-    if (now == SPMC && counts->class != EL3) {
-        counts->exceptions++;
+    size_t now = (uintptr_t)data;
+    if (now == spmc && counts->class != el3) {
+        counts->counted[EXCEPTIONS]++;
     }
-    if (now == NORMAL && !booted) {
+    if (now == normal && !booted) {
         booted = true;
         report("boot", &zero, counts);
     }
@@ -157,17 +246,44 @@ static void changed(unsigned vcpu, void *data) {
 #define HINT_BEGIN 0xd5032fdfu /* HINT #0x7e */
 #define HINT_END 0xd5032fffu   /* HINT #0x7f */
 
-static bool is_return(uint32_t opcode) {
-    /* ERET, ERETAA, ERETAB */
-    return opcode == 0xd69f03e0 || (opcode & 0xfffffbff) == 0xd69f0bff;
-}
-
-static bool is_barrier(uint32_t opcode) {
-    return (opcode & 0xfffff01f) == 0xd503301f && ((opcode >> 5) & 7) >= 4;
-}
-
-static bool is_invalidation(uint32_t opcode) {
-    return (opcode & 0xfff8e000) == 0xd5088000;
+/* As what an instruction of the SPMC is counted, or COUNTED. */
+static enum counted kind_of(uint32_t opcode) {
+    if (opcode == 0xd69f03e0 || (opcode & 0xfffffbff) == 0xd69f0bff) {
+        return ERET; /* and ERETAA, ERETAB */
+    }
+    if ((opcode & 0xffe0001f) == 0xd4000003) {
+        return SMC;
+    }
+    if ((opcode & 0xfffff01f) == 0xd503301f) {
+        switch ((opcode >> 5) & 7) {
+        case 4: return DSB;
+        case 5: return DMB;
+        case 6: return ISB;
+        case 7: return SB;
+        }
+    }
+    if ((opcode & 0xfffff3ff) == 0xd503323f) {
+        return DSB; /* with nXS */
+    }
+    if ((opcode & 0xfff8e000) == 0xd5088000) {
+        return TLBI;
+    }
+    /* SYS with CRn 7 and any CRm but 8 and 9, which translate addresses. */
+    if ((opcode & 0xfff8f000) == 0xd5087000 && (opcode & 0xe00) != 0x800) {
+        return CACHE;
+    }
+    if ((opcode & 0xfff00000) == 0xd5100000) {
+        return MSR;
+    }
+    if ((opcode & 0xfff00000) == 0xd5300000) {
+        return MRS;
+    }
+    /* STXR, STLXR and pairs of them; CAS and CASP; LDADD and the like, SWP. */
+    if ((opcode & 0x3fc00000) == 0x08000000 || (opcode & 0x3fa07c00) == 0x08a07c00 || (opcode & 0xbfa07c00) == 0x08207c00 ||
+        (opcode & 0x3f200c00) == 0x38200000) {
+        return ATOMICS;
+    }
+    return COUNTED;
 }
 
 static void add(struct qemu_plugin_insn *insn, counter counter) {
@@ -177,31 +293,35 @@ static void add(struct qemu_plugin_insn *insn, counter counter) {
 static void translated(plugin_id id, struct qemu_plugin_tb *block) {
     (void)id;
     /* A block does not cross a page, and ranges are made of pages. */
-    enum class class = class_of(qemu_plugin_tb_vaddr(block));
+    uint64_t address = qemu_plugin_tb_vaddr(block);
+    size_t class = class_of(address), length = qemu_plugin_tb_n_insns(block);
     qemu_plugin_register_vcpu_tb_exec_cond_cb(block, changed, NO_REGISTERS, NOT_EQUAL, at(offsetof(struct counts, class)),
                                               class, (void *)(uintptr_t)class);
-    for (size_t n = 0; n < qemu_plugin_tb_n_insns(block); n++) {
+    if (class == spmc) {
+        uint64_t first = address >> LINE_SHIFT, last = (address + 4 * length - 4) >> LINE_SHIFT;
+        qemu_plugin_register_vcpu_tb_exec_cb(block, fetched, NO_REGISTERS, (void *)(uintptr_t)(first << 8 | (last - first)));
+    }
+    for (size_t n = 0; n < length; n++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(block, n);
         uint32_t opcode = 0;
         qemu_plugin_insn_data(insn, &opcode, sizeof opcode);
-        if (class == NORMAL && (opcode == HINT_BEGIN || opcode == HINT_END)) {
+        if (class == normal && (opcode == HINT_BEGIN || opcode == HINT_END)) {
             qemu_plugin_register_vcpu_insn_exec_cb(insn, opcode == HINT_BEGIN ? begin : end, NO_REGISTERS, NULL);
             continue;
         }
         add(insn, at(offsetof(struct counts, executed) + class * sizeof(uint64_t)));
-        if (class != SPMC) {
+        if (class != spmc) {
             continue;
         }
-        if (is_return(opcode)) {
+        enum counted kind = kind_of(opcode);
+        if (kind != COUNTED) {
+            add(insn, at(offsetof(struct counts, counted) + kind * sizeof(uint64_t)));
+        }
+        if (kind == ERET) {
             counter class_counter = at(offsetof(struct counts, class));
             qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_STORE, class_counter, LEFT);
         }
-        if (is_barrier(opcode)) {
-            add(insn, at(offsetof(struct counts, barriers)));
-        }
-        if (is_invalidation(opcode)) {
-            add(insn, at(offsetof(struct counts, invalidations)));
-        }
+        qemu_plugin_register_vcpu_mem_cb(insn, loaded_or_stored, NO_REGISTERS, READS_AND_WRITES, NULL);
         uint64_t word = (qemu_plugin_insn_vaddr(insn) - profile_first) / 4;
         if (profile && word < profile_words) {
             add(insn, (counter){profile, word * sizeof(uint64_t)});
@@ -211,55 +331,64 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block) {
 
 /* --- Arguments --------------------------------------------------------------------------------------------------- */
 
-static bool take_range(const char *name, size_t length, const char *value) {
-    for (int n = 0; n < OTHER; n++) {
-        if (strlen(class_names[n]) != length || strncmp(class_names[n], name, length) != 0) {
-            continue;
-        }
-        char *dash, *rest;
-        uint64_t first = strtoull(value, &dash, 0);
-        if (*dash != '-' || range_count == MAX_RANGES) {
-            return false;
-        }
-        uint64_t limit = strtoull(dash + 1, &rest, 0);
-        if (*rest || limit <= first || ((first | limit) & 0xfff)) {
-            return false;
-        }
-        ranges[range_count].class = n;
-        ranges[range_count].first = first;
-        ranges[range_count++].end = limit;
-        if (n == SPMC) {
-            profile_first = first;
-            profile_words = (limit - first) / 4;
-        }
-        return true;
+/* FIRST-END, at pages. */
+static bool take_limits(const char *value, uint64_t *first, uint64_t *end) {
+    char *dash, *rest;
+    *first = strtoull(value, &dash, 0);
+    if (*dash != '-') {
+        return false;
     }
-    return false;
+    *end = strtoull(dash + 1, &rest, 0);
+    return !*rest && *end > *first && !((*first | *end) & 0xfff);
+}
+
+static bool take_range(const char *name, size_t length, const char *value) {
+    if (range_count == MAX_RANGES || length >= sizeof ranges->name || !take_limits(value, &ranges[range_count].first, &ranges[range_count].end)) {
+        return false;
+    }
+    memcpy(ranges[range_count].name, name, length);
+    const struct {
+        const char *name;
+        size_t *place;
+    } known[] = {{"spmc", &spmc}, {"el3", &el3}, {"normal", &normal}};
+    for (size_t n = 0; n < sizeof known / sizeof *known; n++) {
+        if (strcmp(ranges[range_count].name, known[n].name) == 0) {
+            *known[n].place = range_count;
+        }
+    }
+    range_count++;
+    return true;
 }
 
 EXPORT int qemu_plugin_install(plugin_id id, const void *info, int argc, char **argv) {
     (void)info;
-    bool wants_profile = false;
     for (int n = 0; n < argc; n++) {
         const char *value = strchr(argv[n], '=');
         size_t length = value ? (size_t)(value - argv[n]) : 0;
-        if (value && length == 3 && strncmp(argv[n], "out", 3) == 0) {
+        bool taken = false;
+        if (value && length == 3 && strncmp(argv[n], "out", length) == 0) {
             out = fopen(value + 1, "w");
-        } else if (strcmp(argv[n], "profile=on") == 0) {
-            wants_profile = true;
-        } else if (!value || !take_range(argv[n], length, value + 1)) {
+            taken = out != NULL;
+        } else if (value && length == 7 && strncmp(argv[n], "profile", length) == 0) {
+            uint64_t end;
+            taken = take_limits(value + 1, &profile_first, &end);
+            profile_words = taken ? (end - profile_first) / 4 : 0;
+        } else if (value) {
+            taken = take_range(argv[n], length, value + 1);
+        }
+        if (!taken) {
             fprintf(stderr, "count: bad argument '%s'\n", argv[n]);
             return 1;
         }
     }
-    if (!out) {
-        fputs("count: no output file\n", stderr);
+    if (!out || spmc == OTHER || el3 == OTHER || normal == OTHER) {
+        fputs("count: an argument is missing: out, spmc, el3 or normal\n", stderr);
         return 1;
     }
     /* Whatever ends QEMU, what was counted is in the file. */
     setvbuf(out, NULL, _IOLBF, 1 << 16);
     scoreboard = qemu_plugin_scoreboard_new(sizeof(struct counts));
-    if (wants_profile) {
+    if (profile_words) {
         profile = qemu_plugin_scoreboard_new(profile_words * sizeof(uint64_t));
         profile_at_begin = calloc(profile_words, sizeof(uint64_t));
         if (!profile_at_begin) {

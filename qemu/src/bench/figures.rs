@@ -7,18 +7,22 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// What an operation costs when it is warm (its last repetition): instructions by who executes them.
+/// What an operation costs when it is warm (its last repetition): instructions by who executes them, and of the SPMC's what
+/// hardware takes longer for than for others. Instructions are exact; a cache line has 64 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Figures {
     /// The operation.
     pub operation: String,
     /// Of which kind: the partition, how many pages.
     pub instance: String,
+    /// The system in which it was measured: its partitions.
+    pub system: String,
     /// Instructions of the SPMC.
     pub spmc: u64,
     /// Instructions of EL3.
     pub el3: u64,
-    /// Instructions of partitions.
+    /// Instructions of all partitions.
     pub partition: u64,
     /// Instructions of the normal world.
     pub normal: u64,
@@ -26,16 +30,52 @@ pub struct Figures {
     pub exceptions: u64,
     /// All instructions.
     pub total: u64,
-    /// Barriers of the SPMC.
-    pub barriers: u64,
-    /// TLB invalidations of the SPMC.
-    pub tlb_invalidations: u64,
+    /// Instructions of each partition that executed any, by name.
+    pub partitions: BTreeMap<String, u64>,
     /// Instructions of the SPMC: median of all repetitions.
     pub spmc_median: u64,
     /// Instructions of the SPMC when it was cold (the first repetition).
     pub spmc_cold: u64,
     /// All instructions when it was cold.
     pub total_cold: u64,
+    /// Returns of the SPMC to a lower exception level.
+    pub eret: u64,
+    /// Calls of EL3 by the SPMC, its answers included.
+    pub smc: u64,
+    /// All barriers of the SPMC, of the four kinds below.
+    pub barriers: u64,
+    /// Its instruction synchronisation barriers.
+    pub isb: u64,
+    /// Its data synchronisation barriers.
+    pub dsb: u64,
+    /// Its data memory barriers.
+    pub dmb: u64,
+    /// Its speculation barriers.
+    pub sb: u64,
+    /// TLB invalidations of the SPMC.
+    pub tlb_invalidations: u64,
+    /// Its cache maintenance by address, set or whole.
+    pub cache_maintenance: u64,
+    /// System registers that the SPMC writes.
+    pub system_registers_written: u64,
+    /// System registers that it reads.
+    pub system_registers_read: u64,
+    /// Its exclusive stores and atomic memory operations.
+    pub atomics: u64,
+    /// Cache lines with code that it fetches.
+    pub code_lines: u64,
+    /// Cache lines with data that it reads or writes.
+    pub data_lines: u64,
+    /// Those of them that it writes.
+    pub data_lines_written: u64,
+}
+
+impl Figures {
+    /// Whether this is the same operation, of the same kind.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.operation == other.operation && self.instance == other.instance
+    }
 }
 
 /// An operation with what its last repetition executed in the SPMC, if that was asked for: address and times.
@@ -47,37 +87,55 @@ pub struct Operation {
     pub profile: BTreeMap<u64, u64>,
 }
 
-/// One line of the plugin.
+/// Names of the plugin's counts that are neither the SPMC's, EL3's, nor the normal world's instructions, nor a partition's.
+const COUNTED: &[&str] = &[
+    "other", "exceptions", "eret", "smc", "isb", "dsb", "dmb", "sb", "tlbi", "cache", "msr", "mrs", "atomics", "code_lines", "data_lines",
+    "written_lines",
+];
+const WORLDS: &[&str] = &["spmc", "el3", "normal"];
+
+/// One line of the plugin: counts by name.
 #[derive(Clone, Debug, Default)]
 struct Sample {
-    spmc: u64,
-    el3: u64,
-    partition: u64,
-    normal: u64,
-    other: u64,
-    exceptions: u64,
-    barriers: u64,
-    tlb_invalidations: u64,
+    counts: BTreeMap<String, u64>,
     profile: BTreeMap<u64, u64>,
 }
 
 impl Sample {
+    /// Reads `<name>=<count> ...`, in which no count is missing.
     fn parse(columns: &str) -> Option<Self> {
-        let numbers: Vec<u64> = columns.split_ascii_whitespace().map(|n| n.parse().ok()).collect::<Option<_>>()?;
-        let [spmc, el3, partition, normal, other, exceptions, barriers, tlb_invalidations] = numbers[..] else { return None };
-        Some(Self { spmc, el3, partition, normal, other, exceptions, barriers, tlb_invalidations, profile: BTreeMap::new() })
+        let pair = |column: &str| {
+            let (name, count) = column.split_once('=')?;
+            Some((name.to_owned(), count.parse().ok()?))
+        };
+        let counts: BTreeMap<String, u64> = columns.split_ascii_whitespace().map(pair).collect::<Option<_>>()?;
+        let is_whole = WORLDS.iter().chain(COUNTED).all(|name| counts.contains_key(*name));
+        is_whole.then_some(Self { counts, profile: BTreeMap::new() })
+    }
+
+    fn get(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
+    /// Partitions and their instructions.
+    fn partitions(&self) -> impl Iterator<Item = (&String, u64)> {
+        self.counts.iter().filter(|(name, _)| !WORLDS.contains(&name.as_str()) && !COUNTED.contains(&name.as_str())).map(|(name, n)| (name, *n))
+    }
+
+    fn partition(&self) -> u64 {
+        self.partitions().map(|(_, count)| count).sum()
     }
 
     fn total(&self) -> u64 {
-        self.spmc + self.el3 + self.partition + self.normal + self.other
+        WORLDS.iter().map(|name| self.get(name)).sum::<u64>() + self.partition() + self.get("other")
     }
 }
 
-/// The operations that the payload announced on its console, with what the plugin counted.
+/// The operations that the payload announced on its console, with what the plugin counted in this `system`.
 ///
 /// # Errors
 /// When the two do not fit together, or an operation executed something that is nobody's.
-pub fn operations(console: &str, counts: &str) -> Result<Vec<Operation>> {
+pub fn operations(system: &str, console: &str, counts: &str) -> Result<Vec<Operation>> {
     let mut boot = None;
     let mut samples = Vec::new();
     let mut profile = BTreeMap::new();
@@ -97,7 +155,7 @@ pub fn operations(console: &str, counts: &str) -> Result<Vec<Operation>> {
     }
     let boot = boot.context("the plugin did not see the normal world start")?;
     let mut operations = vec![Operation {
-        figures: figures("boot", "two partitions", std::slice::from_ref(&boot)),
+        figures: figures(system, "boot", system, std::slice::from_ref(&boot)),
         profile: BTreeMap::new(),
     }];
     let mut rest = &samples[..];
@@ -107,10 +165,10 @@ pub fn operations(console: &str, counts: &str) -> Result<Vec<Operation>> {
         let Some((own, others)) = rest.split_at_checked(times) else { bail!("{operation} ({instance}): counted {} times, not {times}", rest.len()) };
         rest = others;
         let last = own.last().with_context(|| format!("{operation} ({instance}) was not executed"))?;
-        if last.other > 0 {
-            bail!("{operation} ({instance}): {} instructions lie in nobody's address range", last.other);
+        if last.get("other") > 0 {
+            bail!("{operation} ({instance}): {} instructions lie in nobody's address range", last.get("other"));
         }
-        operations.push(Operation { figures: figures(operation, instance, own), profile: last.profile.clone() });
+        operations.push(Operation { figures: figures(system, operation, instance, own), profile: last.profile.clone() });
     }
     if !rest.is_empty() {
         bail!("{} operations were counted that the payload did not announce", rest.len());
@@ -119,24 +177,39 @@ pub fn operations(console: &str, counts: &str) -> Result<Vec<Operation>> {
 }
 
 /// The figures of an operation from its repetitions, of which there is one at least.
-fn figures(operation: &str, instance: &str, samples: &[Sample]) -> Figures {
+fn figures(system: &str, operation: &str, instance: &str, samples: &[Sample]) -> Figures {
     let (first, last) = (&samples[0], &samples[samples.len() - 1]);
-    let mut sorted: Vec<u64> = samples.iter().map(|sample| sample.spmc).collect();
+    let mut sorted: Vec<u64> = samples.iter().map(|sample| sample.get("spmc")).collect();
     sorted.sort_unstable();
     Figures {
         operation: operation.to_owned(),
         instance: instance.to_owned(),
-        spmc: last.spmc,
-        el3: last.el3,
-        partition: last.partition,
-        normal: last.normal,
-        exceptions: last.exceptions,
+        system: system.to_owned(),
+        spmc: last.get("spmc"),
+        el3: last.get("el3"),
+        partition: last.partition(),
+        normal: last.get("normal"),
+        exceptions: last.get("exceptions"),
         total: last.total(),
-        barriers: last.barriers,
-        tlb_invalidations: last.tlb_invalidations,
+        partitions: last.partitions().filter(|(_, count)| *count > 0).map(|(name, count)| (name.clone(), count)).collect(),
         spmc_median: sorted[sorted.len() / 2],
-        spmc_cold: first.spmc,
+        spmc_cold: first.get("spmc"),
         total_cold: first.total(),
+        eret: last.get("eret"),
+        smc: last.get("smc"),
+        barriers: ["isb", "dsb", "dmb", "sb"].into_iter().map(|name| last.get(name)).sum(),
+        isb: last.get("isb"),
+        dsb: last.get("dsb"),
+        dmb: last.get("dmb"),
+        sb: last.get("sb"),
+        tlb_invalidations: last.get("tlbi"),
+        cache_maintenance: last.get("cache"),
+        system_registers_written: last.get("msr"),
+        system_registers_read: last.get("mrs"),
+        atomics: last.get("atomics"),
+        code_lines: last.get("code_lines"),
+        data_lines: last.get("data_lines"),
+        data_lines_written: last.get("written_lines"),
     }
 }
 
@@ -146,7 +219,11 @@ fn figures(operation: &str, instance: &str, samples: &[Sample]) -> Figures {
 /// When there is no such file, or something else in it.
 pub fn read(path: &Path) -> Result<Vec<Figures>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} has no figures of the benchmark", path.display()))
+    let figures: Vec<Figures> = serde_json::from_str(&text).with_context(|| format!("{} has no figures of the benchmark", path.display()))?;
+    if figures.iter().any(|f| f.operation.is_empty()) {
+        bail!("{} has no figures of the benchmark: objects without `operation`", path.display());
+    }
+    Ok(figures)
 }
 
 /// Writes figures as JSON: an array with one object for each operation.
@@ -162,39 +239,79 @@ pub fn write(path: &Path, figures: &[Figures]) -> Result<()> {
 mod tests {
     use super::*;
 
-    const BOOT: &str = "boot 9 8 7 0 6 5 4 3\n";
+    /// A line of the plugin: instructions of the SPMC, EL3, the normal world and two partitions; all else is `rest`.
+    fn line(what: &str, spmc: u64, [el3, normal, one, two]: [u64; 4], rest: u64) -> String {
+        let rest: Vec<String> = COUNTED.iter().map(|name| format!("{name}={}", if *name == "other" { 0 } else { rest })).collect();
+        format!("{what} one={one} two={two} spmc={spmc} el3={el3} normal={normal} {}\n", rest.join(" "))
+    }
+
+    fn boot() -> String {
+        line("boot", 9, [8, 7, 6, 0], 5)
+    }
+
+    const SYSTEM: &str = "two partitions";
 
     #[test]
     fn repetitions_give_cold_median_and_warm_figures() {
-        let counts = format!("{BOOT}sample 30 1 1 1 0 1 0 0\nsample 10 1 1 1 0 1 2 0\npc 0xe100000 2\nsample 20 2 3 4 0 1 2 1\n");
-        let found = operations("x\r\nBENCH 3 direct request | S-EL1\r\n", &counts).unwrap();
+        let counts = [
+            boot(),
+            line("sample", 30, [1, 1, 1, 0], 0),
+            line("sample", 10, [1, 1, 1, 0], 2),
+            "pc 0xe100000 2\n".into(),
+            line("sample", 20, [2, 4, 3, 2], 1),
+        ];
+        let found = operations(SYSTEM, "x\r\nBENCH 3 direct request | S-EL1\r\n", &counts.concat()).unwrap();
         let f = &found[1].figures;
-        assert_eq!((f.operation.as_str(), f.instance.as_str()), ("direct request", "S-EL1"));
-        assert_eq!((f.spmc, f.spmc_median, f.spmc_cold, f.total, f.total_cold), (20, 20, 30, 29, 33));
-        assert_eq!((f.barriers, f.tlb_invalidations, f.exceptions), (2, 1, 1));
+        assert_eq!((f.operation.as_str(), f.instance.as_str(), f.system.as_str()), ("direct request", "S-EL1", SYSTEM));
+        assert_eq!((f.spmc, f.spmc_median, f.spmc_cold, f.total, f.total_cold), (20, 20, 30, 31, 33));
+        assert_eq!((f.el3, f.normal, f.partition), (2, 4, 5));
+        assert_eq!(f.partitions, BTreeMap::from([("one".into(), 3), ("two".into(), 2)]));
+        assert_eq!((f.barriers, f.tlb_invalidations, f.exceptions, f.data_lines), (4, 1, 1, 1));
         assert_eq!(found[1].profile, BTreeMap::from([(0x0e10_0000, 2)]));
         assert_eq!((found[0].figures.operation.as_str(), found[0].figures.total), ("boot", 30));
     }
 
     #[test]
     fn samples_and_announcements_must_fit_together() {
-        let sample = "sample 1 1 1 1 0 1 0 0\n";
-        let error = |console: &str, counts: &str| operations(console, counts).unwrap_err().to_string();
-        assert!(error("BENCH 2 a | b\n", &format!("{BOOT}{sample}")).contains("counted 1 times, not 2"));
-        assert!(error("", &format!("{BOOT}{sample}")).contains("did not announce"));
-        assert!(error("", sample).contains("did not see"));
-        assert!(error("", &format!("{BOOT}end without begin\n")).contains("end without begin"));
-        assert!(error("BENCH 1 a | b", &format!("{BOOT}sample 1 1 1 1 5 1 0 0\n")).contains("nobody's"));
+        let (boot, sample) = (boot(), line("sample", 1, [1, 1, 1, 0], 0));
+        let error = |console: &str, counts: &str| operations(SYSTEM, console, counts).unwrap_err().to_string();
+        assert!(error("BENCH 2 a | b\n", &format!("{boot}{sample}")).contains("counted 1 times, not 2"));
+        assert!(error("", &format!("{boot}{sample}")).contains("did not announce"));
+        assert!(error("", &sample).contains("did not see"));
+        assert!(error("BENCH 1 a | b\n", &format!("{boot}{}", sample.replace("other=0", "other=3"))).contains("3 instructions lie in nobody's"));
+        assert!(error("BENCH 1 nothing\n", &format!("{boot}{sample}")).contains("BENCH 1 nothing"));
+        assert!(error("", &format!("{boot}end without begin\n")).contains("end without begin"));
+        assert!(error("BENCH 1 a | b\n", &format!("{boot}{}", sample.replace("dsb=0", ""))).contains("the plugin wrote 'sample"));
     }
 
     #[test]
-    fn figures_survive_their_file() {
+    fn json_has_an_object_for_each_operation_with_its_named_fields() {
+        let found = operations(SYSTEM, "BENCH 1 direct request | S-EL1\n", &(boot() + &line("sample", 20, [2, 4, 3, 2], 1))).unwrap();
+        let all: Vec<Figures> = found.into_iter().map(|operation| operation.figures).collect();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("figures.json");
-        let figures = [Figures { operation: "a".into(), spmc: 7, ..Figures::default() }];
-        write(&path, &figures).unwrap();
-        assert_eq!(read(&path).unwrap(), figures);
-        fs::write(&path, "[1]").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("has no figures"));
+        write(&path, &all).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(json.as_array().map(Vec::len), Some(2), "boot, and the direct request");
+        let object = json[1].as_object().unwrap();
+        for (name, value) in [("operation", "direct request"), ("instance", "S-EL1")] {
+            assert_eq!(object[name], value);
+        }
+        for (name, value) in [("spmc", 20), ("el3", 2), ("partition", 5), ("normal", 4), ("exceptions", 1), ("total", 31), ("barriers", 4), ("tlb_invalidations", 1)] {
+            assert_eq!(object[name], value, "{name}");
+        }
+        assert_eq!(read(&path).unwrap(), all);
+    }
+
+    #[test]
+    fn files_with_fewer_fields_can_be_read_and_others_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("figures.json");
+        fs::write(&path, r#"[{"operation": "a", "instance": "b", "spmc": 7}]"#).unwrap();
+        assert_eq!(read(&path).unwrap()[0].spmc, 7);
+        for wrong in ["{}", r#"[{"spmc": 7}]"#] {
+            fs::write(&path, wrong).unwrap();
+            assert!(format!("{:#}", read(&path).unwrap_err()).contains("figures.json has no figures of the benchmark"));
+        }
     }
 }

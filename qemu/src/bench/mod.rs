@@ -33,7 +33,7 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
     let counts = machine.dir.join("counts.txt");
     let object = plugin::compile(project, &machine.dir)?;
     machine.extra = ["-icount", "shift=0", "-plugin"].map(Into::into).to_vec();
-    machine.extra.push(plugin::option(&object, &counts, &partitions, options.profile));
+    machine.extra.push(plugin::option(&object, &counts, &partitions, options.profile.then_some(spmc.bytes)));
     println!("Counting ...");
     let mut run = machine.start()?;
     let mut failures = Vec::new();
@@ -47,7 +47,7 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
         bail!("the machine {}\n{}\n{}", end.show(), failures.join("\n"), run.last_words());
     }
     let text = fs::read_to_string(&counts).with_context(|| format!("cannot read {}", counts.display()))?;
-    let operations = figures::operations(run.console(Port::Normal).text(), &text)?;
+    let operations = figures::operations("two partitions", run.console(Port::Normal).text(), &text)?;
     let all: Vec<Figures> = operations.iter().map(|o| o.figures.clone()).collect();
     let wanted = |f: &Figures| options.filter.as_deref().is_none_or(|text| f.operation.contains(text) || f.instance.contains(text));
     let chosen: Vec<Figures> = all.iter().filter(|f| wanted(f)).cloned().collect();

@@ -7,12 +7,14 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::exec;
+use crate::limits;
 use crate::project::Project;
 
 /// Bytes from a partition's load address on that count as it: the test partitions' `mem_size`.
 const PARTITION: u64 = 2 << 20;
-const SPMC: (u64, u64) = (0x0e10_0000, 0x0e20_0000);
-const EL3: (u64, u64) = (0x0e00_0000, 0x0e10_0000);
+/// All memory that TF-A leaves to the secure world, but for partitions: any SPMC is in it, wherever it has put itself.
+const SPMC: (u64, u64) = (limits::BASE, 0x0f00_0000);
+const EL3: (u64, u64) = (0x0e00_0000, limits::BASE);
 const NORMAL: (u64, u64) = (0x4000_0000, 0x1_0000_0000);
 
 /// Compiles the plugin to `dir`.
@@ -27,20 +29,21 @@ pub fn compile(project: &Project, dir: &Path) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// The value of QEMU's `-plugin` option: what is counted is written to `counts`.
+/// The value of QEMU's `-plugin` option: what is counted is written to `counts`. Partitions are names and load addresses; `profiled`
+/// is the size of the SPMC's image whose instructions are counted one by one.
 #[must_use]
-pub fn option(object: &Path, counts: &Path, partitions: &[u32], profile: bool) -> OsString {
+pub fn option(object: &Path, counts: &Path, partitions: &[(&str, u32)], profiled: Option<u64>) -> OsString {
     let path = |path: &Path| path.to_string_lossy().replace(',', ",,");
     let mut text = format!("file={},out={}", path(object), path(counts));
-    let mut range = |class: &str, (first, end): (u64, u64)| text += &format!(",{class}={first:#x}-{end:#x}");
+    let mut range = |name: &str, (first, end): (u64, u64)| text += &format!(",{name}={first:#x}-{end:#x}");
+    for (name, address) in partitions.iter().map(|&(name, address)| (name, u64::from(address))) {
+        range(name, (address, address + PARTITION));
+    }
     range("spmc", SPMC);
     range("el3", EL3);
-    for address in partitions.iter().map(|&address| u64::from(address)) {
-        range("partition", (address, address + PARTITION));
-    }
     range("normal", NORMAL);
-    if profile {
-        text += ",profile=on";
+    if let Some(bytes) = profiled {
+        range("profile", (limits::BASE, limits::BASE + bytes.next_multiple_of(4096)));
     }
     text.into()
 }
@@ -50,9 +53,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_partition_has_its_range_and_commas_are_doubled() {
-        let text = option(Path::new("/a,b.so"), Path::new("/out"), &[0x0e60_0000], true).into_string().unwrap();
-        assert!(text.starts_with("file=/a,,b.so,out=/out,spmc=0xe100000-0xe200000,"), "{text}");
-        assert!(text.contains(",partition=0xe600000-0xe800000,") && text.ends_with(",profile=on"), "{text}");
+    fn every_partition_has_its_range_before_the_spmc_and_commas_are_doubled() {
+        let text = option(Path::new("/a,b.so"), Path::new("/out"), &[("probe-el1", 0x0e60_0000)], Some(5000)).into_string().unwrap();
+        assert!(text.starts_with("file=/a,,b.so,out=/out,probe-el1=0xe600000-0xe800000,spmc=0xe100000-0xf000000,"), "{text}");
+        assert!(text.ends_with(",profile=0xe100000-0xe102000"), "{text}");
     }
 }

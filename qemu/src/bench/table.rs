@@ -21,7 +21,7 @@ pub fn show(figures: &[Figures], earlier: Option<&[Figures]>) -> String {
             "{:<30} {:<36} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
             f.operation, f.instance, f.spmc, f.el3, f.partition, f.normal, f.exceptions, f.total, f.spmc_cold
         );
-        if let Some(then) = earlier.and_then(|all| all.iter().find(|e| e.operation == f.operation && e.instance == f.instance)) {
+        if let Some(then) = earlier.and_then(|all| all.iter().find(|e| e.is_like(f))) {
             let _ = write!(text, " {:>10} {:>7}", then.spmc, percent(f.spmc, then.spmc));
         }
         text.push('\n');

@@ -239,11 +239,11 @@ fn keep_consoles(dir: &Path, outcome: &Outcome) -> Result<()> {
 ///
 /// # Errors
 /// When something cannot be built, or on Ctrl-C.
-pub fn bench(project: &Project, progress: &Progress) -> Result<(Machine, Image, Vec<u32>)> {
+pub fn bench(project: &Project, progress: &Progress) -> Result<(Machine, Image, Vec<(&'static str, u32)>)> {
     let suite = Suite::build(project, progress, &[BENCH])?;
     let image = limits::build_spmc(project, progress, Profile::Release)?;
     let spmc = Spmc { image: image.bin.clone(), manifest: None, judged: true };
     let assembled = suite.assemble(project, &spmc, &BENCH)?;
     let machine = Machine { cpus: BENCH.cpus, ..Machine::new(&assembled) };
-    Ok((machine, image, BENCH.partitions.iter().map(|p| p.load_address).collect()))
+    Ok((machine, image, BENCH.partitions.iter().map(|p| (p.name, p.load_address)).collect()))
 }
