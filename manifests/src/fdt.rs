@@ -73,7 +73,7 @@ impl<'a> Fdt<'a> {
         loop {
             match self.token(at)? {
                 (Token::Property(name, value), next) => {
-                    if self.string(name) == Some(property.as_bytes()) {
+                    if self.is_string(name, property) {
                         return Some(value);
                     }
                     at = next;
@@ -147,8 +147,13 @@ impl<'a> Fdt<'a> {
     /// The token at word `at` or after the NOPs there, and the place after it. Each moves on by a word at the least.
     #[inline(never)]
     fn token(&self, at: usize) -> Option<(Token<'a>, usize)> {
-        let at = self.skip_nops(at);
-        let kind = self.word(at)?;
+        let mut at = at;
+        let kind = loop {
+            match self.word(at)? {
+                NOP => at += 1,
+                kind => break kind,
+            }
+        };
         let rest = self.structure.get(at + 1..)?;
         match kind {
             BEGIN_NODE => {
@@ -165,8 +170,16 @@ impl<'a> Fdt<'a> {
         }
     }
 
+    /// The string at `offset`.
     fn string(&self, offset: u32) -> Option<&'a [u8]> {
         terminated(self.strings.get(offset as usize..)?)
+    }
+
+    /// Whether the string at `offset` is `text`.
+    fn is_string(&self, offset: u32, text: &str) -> bool {
+        // Its end first: most of those that a search meets differ in length.
+        let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        rest.get(text.len()) == Some(&0) && rest.starts_with(text.as_bytes())
     }
 }
 

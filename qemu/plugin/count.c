@@ -197,6 +197,17 @@ static void report(const char *what, const struct counts *from, const struct cou
             (unsigned long long)written_lines);
 }
 
+/* What was executed since the begin; since power-on before there was one. */
+static void report_profile(unsigned vcpu) {
+    const uint64_t *now = profile ? qemu_plugin_scoreboard_find(profile, vcpu) : NULL;
+    for (uint64_t n = 0; profile && n < profile_words; n++) {
+        if (now[n] != profile_at_begin[n]) {
+            fprintf(out, "pc %#llx %llu\n", (unsigned long long)(profile_first + 4 * n),
+                    (unsigned long long)(now[n] - profile_at_begin[n]));
+        }
+    }
+}
+
 static void begin(unsigned vcpu, void *data) {
     (void)data;
     at_begin = *(struct counts *)qemu_plugin_scoreboard_find(scoreboard, vcpu);
@@ -214,15 +225,7 @@ static void end(unsigned vcpu, void *data) {
         return;
     }
     open = false;
-    if (profile) {
-        const uint64_t *now = qemu_plugin_scoreboard_find(profile, vcpu);
-        for (uint64_t n = 0; n < profile_words; n++) {
-            if (now[n] != profile_at_begin[n]) {
-                fprintf(out, "pc %#llx %llu\n", (unsigned long long)(profile_first + 4 * n),
-                        (unsigned long long)(now[n] - profile_at_begin[n]));
-            }
-        }
-    }
+    report_profile(vcpu);
     report("sample", &at_begin, qemu_plugin_scoreboard_find(scoreboard, vcpu));
 }
 
@@ -236,6 +239,7 @@ static void changed(unsigned vcpu, void *data) {
     }
     if (now == normal && !booted) {
         booted = true;
+        report_profile(vcpu);
         report("boot", &zero, counts);
     }
     counts->class = now;

@@ -18,17 +18,31 @@ _start:
     msr     daifset, #0xf
     mov     x19, x0
     mov     x20, x4
-    // Zero .bss, and drop what caches may hold of it: the MMU is off, so these writes go straight to memory.
+    // Zero .bss (whole pages), and drop what caches may hold of it: the MMU is off, so these writes go straight to memory.
     ldr     x0, =__bss_start
     ldr     x1, =__tables_end
 1:  dc      ivac, x0
-    add     x0, x0, #64
+    add     x2, x0, #64
+    dc      ivac, x2
+    add     x2, x2, #64
+    dc      ivac, x2
+    add     x2, x2, #64
+    dc      ivac, x2
+    add     x0, x2, #64
     cmp     x0, x1
     b.lo    1b
     dsb     sy
     ldr     x0, =__bss_start
     ldr     x1, =__bss_end
-2:  stp     xzr, xzr, [x0], #16
+2:  stp     xzr, xzr, [x0]
+    stp     xzr, xzr, [x0, #16]
+    stp     xzr, xzr, [x0, #32]
+    stp     xzr, xzr, [x0, #48]
+    stp     xzr, xzr, [x0, #64]
+    stp     xzr, xzr, [x0, #80]
+    stp     xzr, xzr, [x0, #96]
+    stp     xzr, xzr, [x0, #112]
+    add     x0, x0, #128
     cmp     x0, x1
     b.lo    2b
     bl      core_setup
@@ -219,6 +233,8 @@ guest_copy_fault:
     b       fatal_exception
 .endm
 
+// Tables of vectors are aligned more than the rest: they are put together (linker/spmc.ld).
+.section .text.vectors, "ax"
 .balign 0x800
 vectors:
     // Current EL with SP_EL0: never used.
@@ -278,7 +294,7 @@ emergency_stacks:
 // The vectors of EL1 in S-EL0 partitions: every exception that EL0 takes to EL1 goes on to S-EL2, which reads the
 // EL1 syndrome. Their page is executable for a partition's EL1, which runs nothing but these, and invisible to its EL0; the
 // rest of it is code like any other.
-.text
+.section .text.vectors, "ax"
 .balign 0x800
 .global __forward_vectors
 __forward_vectors:

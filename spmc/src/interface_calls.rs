@@ -14,6 +14,8 @@ use bulkhead_core::interface;
 
 /// HCR_EL2 of the trial: EL1 in AArch64, no stage 2; interrupts would go to EL1, which masks them.
 const TRIAL: u64 = 1 << 31;
+/// Top byte of every access to a system register.
+const SYSTEM: u8 = 0xd5;
 /// Class of a trapped access.
 const SYSTEM_REGISTER: u64 = 0x18;
 
@@ -44,6 +46,10 @@ pub fn are_needed() -> bool {
 pub fn replace(start: u64, bytes: u64) -> usize {
     let mut replaced = 0;
     for word in physical::firmware_data_mut(start, bytes).chunks_exact_mut(4) {
+        // An image is long, and most of it is something else.
+        if word[3] != SYSTEM {
+            continue;
+        }
         let instruction = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
         if let Some(call) = interface::call_for(instruction) {
             word.copy_from_slice(&call.to_le_bytes());

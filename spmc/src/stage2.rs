@@ -62,13 +62,19 @@ pub struct Roots {
     pub vmid: u16,
 }
 
+/// A partition's place; all zero bits when fresh, and so no data of the image.
 struct Space {
-    roots: Option<Roots>,
+    made: bool,
+    roots: Roots,
 }
 
 impl Space {
     const fn new() -> Self {
-        Self { roots: None }
+        Self { made: false, roots: Roots { secure: Root(0), non_secure: Root(0), stage1: None, vmid: 0 } }
+    }
+
+    fn roots(&self) -> Option<Roots> {
+        self.made.then_some(self.roots)
     }
 }
 
@@ -123,7 +129,7 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
         let attributes = stage_2_attributes(access, false, MemoryType::Normal) | ACCESSED | VALID;
         non_secure.set(&mut tables, 0, 1 << ADDRESS_BITS, Some(Mapping { output: 0, attributes }))?;
     }
-    space.roots = Some(Roots { secure, non_secure, stage1, vmid });
+    *space = Space { made: true, roots: Roots { secure, non_secure, stage1, vmid } };
     Ok(())
 }
 
@@ -131,7 +137,7 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
 /// (break-before-make), and its vCPUs on other cores may fault on them.
 pub fn is_mapped(partition: u8, page: u64) -> bool {
     let space = space(partition).lock();
-    let Some(roots) = space.roots else { return false };
+    let Some(roots) = space.roots() else { return false };
     let mut pool = POOL.lock();
     let tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     [roots.secure, roots.non_secure].iter().any(|root| root.walk(&tables, page).is_some_and(|leaf| leaf.attributes & VALID != 0))
@@ -141,7 +147,7 @@ pub fn is_mapped(partition: u8, page: u64) -> bool {
 /// tables below the roots stay with it: it never gives any back.
 pub fn cut_off(partition: u8) {
     let space = space(partition).lock();
-    let Some(roots) = space.roots else { return };
+    let Some(roots) = space.roots() else { return };
     let mut pool = POOL.lock();
     let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     for root in [roots.secure, roots.non_secure] {
@@ -154,7 +160,7 @@ pub fn cut_off(partition: u8) {
 
 /// The roots of a partition, for entering it.
 pub fn roots(partition: u8) -> Option<Roots> {
-    space(partition).lock().roots
+    space(partition).lock().roots()
 }
 
 fn stage_2_attributes(permissions: Permissions, secure: bool, memory_type: MemoryType) -> u64 {
@@ -206,7 +212,7 @@ const fn decode_state(bits: u64) -> PageState {
 /// What a partition has at `page`, and at how many of the `pages` pages from there on it has the same.
 pub fn holdings(partition: u8, page: u64, pages: u64) -> (Option<Holding>, u64) {
     let space = space(partition).lock();
-    let Some(roots) = space.roots else { return (None, pages) };
+    let Some(roots) = space.roots() else { return (None, pages) };
     let mut pool = POOL.lock();
     let tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     if let Some(stage1) = roots.stage1 {
@@ -244,7 +250,7 @@ fn stage_1_holding(bits: u64) -> Option<Holding> {
 /// The pool or the partition's share of it is spent; part of the range may have changed.
 pub fn set_holding(partition: u8, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {
     let space = space(partition).lock();
-    let Some(roots) = space.roots else { return Err(OutOfMemory) };
+    let Some(roots) = space.roots() else { return Err(OutOfMemory) };
     let mut pool = POOL.lock();
     let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let size = pages * PAGE;
@@ -313,7 +319,7 @@ pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permis
 /// The pool or the partition's share of it is spent.
 pub fn map_vectors(partition: u8, page: u64) -> Result<(), OutOfMemory> {
     let space = space(partition).lock();
-    let Some(roots) = space.roots else { return Err(OutOfMemory) };
+    let Some(roots) = space.roots() else { return Err(OutOfMemory) };
     let mut pool = POOL.lock();
     let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     let access = Permissions { read: true, write: false, execute: true };

@@ -143,7 +143,7 @@ pub fn operations(system: &str, console: &str, counts: &str) -> Result<Vec<Opera
         let bad = || format!("the plugin wrote '{line}'");
         let (what, columns) = line.split_once(' ').with_context(bad)?;
         match what {
-            "boot" => boot = Some(Sample::parse(columns).with_context(bad)?),
+            "boot" => boot = Some(Sample { profile: std::mem::take(&mut profile), ..Sample::parse(columns).with_context(bad)? }),
             "pc" => {
                 let (address, times) = columns.split_once(' ').with_context(bad)?;
                 let address = u64::from_str_radix(address.trim_start_matches("0x"), 16).with_context(bad)?;
@@ -156,7 +156,7 @@ pub fn operations(system: &str, console: &str, counts: &str) -> Result<Vec<Opera
     let boot = boot.context("the plugin did not see the normal world start")?;
     let mut operations = vec![Operation {
         figures: figures(system, "boot", system, std::slice::from_ref(&boot)),
-        profile: BTreeMap::new(),
+        profile: boot.profile.clone(),
     }];
     let mut rest = &samples[..];
     for line in console.lines().filter_map(|line| line.trim_end().strip_prefix("BENCH ")) {
@@ -254,6 +254,7 @@ mod tests {
     #[test]
     fn repetitions_give_cold_median_and_warm_figures() {
         let counts = [
+            "pc 0xe100004 7\n".into(),
             boot(),
             line("sample", 30, [1, 1, 1, 0], 0),
             line("sample", 10, [1, 1, 1, 0], 2),
@@ -269,6 +270,7 @@ mod tests {
         assert_eq!((f.barriers, f.tlb_invalidations, f.exceptions, f.data_lines), (4, 1, 1, 1));
         assert_eq!(found[1].profile, BTreeMap::from([(0x0e10_0000, 2)]));
         assert_eq!((found[0].figures.operation.as_str(), found[0].figures.total), ("boot", 30));
+        assert_eq!(found[0].profile, BTreeMap::from([(0x0e10_0004, 7)]));
     }
 
     #[test]
