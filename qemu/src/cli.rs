@@ -96,7 +96,7 @@ pub struct ConformanceOptions {
     /// Write the results to this file as JUnit's XML.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Check this SPMC: a flat image that TF-A loads and enters at 0xe100000.
+    /// Check this SPMC: an image (flat or ELF) that TF-A loads and enters at 0xe100000.
     #[arg(long, value_name = "FILE")]
     pub bl32: Option<PathBuf>,
     /// The SPMC's manifest (DTS or DTB), for the partitions of manifests/tests/spmc.dts.
@@ -119,13 +119,21 @@ pub struct BenchOptions {
     /// Write the figures to this file, one object for each operation.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Compare with the figures that an earlier --json wrote: SPMC instructions then, and now in percent of them.
+    /// Compare with the figures that an earlier --json wrote: SPMC instructions then, and now in percent of them. Without it,
+    /// another SPMC's figures are compared with Bulkhead's.
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
     /// Say for each operation which functions of the SPMC execute how many of its instructions.
     #[arg(long)]
     pub profile: bool,
-    /// Write docs/performance.md.
+    /// Measure this SPMC in place of Bulkhead: an image (flat or ELF) that TF-A loads and enters at 0xe100000. What it does not do is
+    /// named, and left out.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "write_docs"])]
+    pub bl32: Option<PathBuf>,
+    /// The SPMC's manifest (DTS or DTB), for the partitions of manifests/tests/bench.dts.
+    #[arg(long, value_name = "FILE", conflicts_with = "write_docs")]
+    pub spmc_manifest: Option<PathBuf>,
+    /// Record the figures: write docs/performance.json, with which `cargo xtask test` compares, and docs/performance.md.
     #[arg(long, conflicts_with = "filter")]
     pub write_docs: bool,
 }

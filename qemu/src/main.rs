@@ -86,7 +86,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Cmd::Bench(options) => {
             doctor::ensure(&project, &progress, false)?;
-            bench::run(&project, &progress, &options)?;
+            if !bench::run(&project, &progress, &options)? {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Cmd::Build { list: true, .. } => {
             for recipe in build::all() {

@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use object::elf::PT_LOAD;
-use object::read::elf::{ElfFile64, ProgramHeader};
+use object::elf::{EM_AARCH64, PT_LOAD};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Object, ObjectSymbol};
 
 use crate::exec;
@@ -289,6 +289,21 @@ pub fn flat_image(file: &[u8]) -> Result<Option<(u64, Vec<u8>)>> {
     flatten(file).map(|flat| Some((flat.base, flat.bytes)))
 }
 
+/// A flat image of `path`, which may be an ELF file: then it is flattened to `<dir>/<name>.bin`, and must be linked at `base` or 0.
+///
+/// # Errors
+/// When it cannot be read or flattened, or is linked elsewhere.
+pub fn flat_file(dir: &Path, name: &str, path: &Path, base: u64) -> Result<PathBuf> {
+    let file = fs::read(path).context("cannot read it")?;
+    let Some((linked, bytes)) = flat_image(&file)? else { return Ok(path.to_path_buf()) };
+    if linked != base && linked != 0 {
+        bail!("it is an ELF file linked at {linked:#x}; it will run at {base:#x}");
+    }
+    let flat = dir.join(format!("{name}.bin"));
+    fs::write(&flat, bytes).with_context(|| format!("cannot write {}", flat.display()))?;
+    Ok(flat)
+}
+
 /// A flat image with its facts.
 struct Flat {
     base: u64,
@@ -300,6 +315,9 @@ struct Flat {
 fn flatten(elf: &[u8]) -> Result<Flat> {
     let file: ElfFile64<'_> = ElfFile64::parse(elf).context("not a 64-bit ELF file")?;
     let endian = file.endian();
+    if file.elf_header().e_machine(endian) != EM_AARCH64 {
+        bail!("its code is not AArch64's");
+    }
     let mut segments = Vec::new();
     for header in file.elf_program_headers() {
         if header.p_type(endian) == PT_LOAD && header.p_filesz(endian) > 0 {
@@ -368,6 +386,9 @@ mod tests {
         let overlap = flatten(&elf(&[(0x1000, b"text", 4), (0x1002, b"data", 4)])).map(|f| f.bytes).unwrap_err();
         assert!(overlap.to_string().contains("overlap"));
         assert!(flatten(b"not an ELF file").is_err());
+        let mut foreign = elf(&[(0x1000, b"text", 4)]);
+        foreign[18] = 62;
+        assert!(flatten(&foreign).map(|f| f.bytes).unwrap_err().to_string().contains("not AArch64"));
         assert!(flatten(&elf(&[])).is_err());
     }
 }

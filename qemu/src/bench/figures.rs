@@ -131,11 +131,51 @@ impl Sample {
     }
 }
 
+/// What a boot of the benchmark gave.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// The operations that were done.
+    pub operations: Vec<Operation>,
+    /// What could not be done, and why.
+    pub failures: Vec<String>,
+}
+
 /// The operations that the payload announced on its console, with what the plugin counted in this `system`.
 ///
 /// # Errors
 /// When the two do not fit together, or an operation executed something that is nobody's.
-pub fn operations(system: &str, console: &str, counts: &str) -> Result<Vec<Operation>> {
+pub fn operations(system: &str, console: &str, counts: &str) -> Result<Measured> {
+    let (boot, samples) = samples(counts)?;
+    let mut measured = Measured {
+        operations: vec![Operation { figures: figures(system, "boot", system, std::slice::from_ref(&boot)), profile: boot.profile }],
+        failures: Vec::new(),
+    };
+    let mut rest = &samples[..];
+    for line in console.lines().map(str::trim_end) {
+        let Some((announcement @ ("BENCH" | "UNMEASURED"), what)) = line.split_once(' ') else { continue };
+        let parts = what.split_once(' ').and_then(|(times, name)| Some((times.parse::<usize>().ok()?, name.split_once(" | ")?)));
+        let (times, (operation, instance)) = parts.with_context(|| format!("the payload said '{line}'"))?;
+        let Some((own, others)) = rest.split_at_checked(times) else { bail!("{operation} ({instance}): counted {} times, not {times}", rest.len()) };
+        rest = others;
+        if announcement == "UNMEASURED" {
+            let (instance, problem) = instance.split_once(" | ").unwrap_or((instance, "it failed"));
+            measured.failures.push(format!("{operation} ({instance}): {problem}"));
+            continue;
+        }
+        let last = own.last().with_context(|| format!("{operation} ({instance}) was not executed"))?;
+        if last.get("other") > 0 {
+            bail!("{operation} ({instance}): {} instructions lie in nobody's address range", last.get("other"));
+        }
+        measured.operations.push(Operation { figures: figures(system, operation, instance, own), profile: last.profile.clone() });
+    }
+    if !rest.is_empty() {
+        measured.failures.push(format!("{} operations were counted that the payload did not announce", rest.len()));
+    }
+    Ok(measured)
+}
+
+/// The plugin's lines: the boot, and each operation in order.
+fn samples(counts: &str) -> Result<(Sample, Vec<Sample>)> {
     let mut boot = None;
     let mut samples = Vec::new();
     let mut profile = BTreeMap::new();
@@ -153,27 +193,7 @@ pub fn operations(system: &str, console: &str, counts: &str) -> Result<Vec<Opera
             _ => bail!(bad()),
         }
     }
-    let boot = boot.context("the plugin did not see the normal world start")?;
-    let mut operations = vec![Operation {
-        figures: figures(system, "boot", system, std::slice::from_ref(&boot)),
-        profile: boot.profile.clone(),
-    }];
-    let mut rest = &samples[..];
-    for line in console.lines().filter_map(|line| line.trim_end().strip_prefix("BENCH ")) {
-        let parts = line.split_once(' ').and_then(|(times, name)| Some((times.parse::<usize>().ok()?, name.split_once(" | ")?)));
-        let (times, (operation, instance)) = parts.with_context(|| format!("the payload said 'BENCH {line}'"))?;
-        let Some((own, others)) = rest.split_at_checked(times) else { bail!("{operation} ({instance}): counted {} times, not {times}", rest.len()) };
-        rest = others;
-        let last = own.last().with_context(|| format!("{operation} ({instance}) was not executed"))?;
-        if last.get("other") > 0 {
-            bail!("{operation} ({instance}): {} instructions lie in nobody's address range", last.get("other"));
-        }
-        operations.push(Operation { figures: figures(system, operation, instance, own), profile: last.profile.clone() });
-    }
-    if !rest.is_empty() {
-        bail!("{} operations were counted that the payload did not announce", rest.len());
-    }
-    Ok(operations)
+    Ok((boot.context("the plugin did not see the normal world start")?, samples))
 }
 
 /// The figures of an operation from its repetitions, of which there is one at least.
@@ -251,6 +271,12 @@ mod tests {
 
     const SYSTEM: &str = "two partitions";
 
+    fn measured(console: &str, counts: &str) -> Vec<Operation> {
+        let measured = operations(SYSTEM, console, counts).unwrap();
+        assert!(measured.failures.is_empty(), "{:?}", measured.failures);
+        measured.operations
+    }
+
     #[test]
     fn repetitions_give_cold_median_and_warm_figures() {
         let counts = [
@@ -261,7 +287,7 @@ mod tests {
             "pc 0xe100000 2\n".into(),
             line("sample", 20, [2, 4, 3, 2], 1),
         ];
-        let found = operations(SYSTEM, "x\r\nBENCH 3 direct request | S-EL1\r\n", &counts.concat()).unwrap();
+        let found = measured("x\r\nBENCH 3 direct request | S-EL1\r\n", &counts.concat());
         let f = &found[1].figures;
         assert_eq!((f.operation.as_str(), f.instance.as_str(), f.system.as_str()), ("direct request", "S-EL1", SYSTEM));
         assert_eq!((f.spmc, f.spmc_median, f.spmc_cold, f.total, f.total_cold), (20, 20, 30, 31, 33));
@@ -278,7 +304,7 @@ mod tests {
         let (boot, sample) = (boot(), line("sample", 1, [1, 1, 1, 0], 0));
         let error = |console: &str, counts: &str| operations(SYSTEM, console, counts).unwrap_err().to_string();
         assert!(error("BENCH 2 a | b\n", &format!("{boot}{sample}")).contains("counted 1 times, not 2"));
-        assert!(error("", &format!("{boot}{sample}")).contains("did not announce"));
+        assert!(operations(SYSTEM, "", &format!("{boot}{sample}")).unwrap().failures[0].contains("did not announce"));
         assert!(error("", &sample).contains("did not see"));
         assert!(error("BENCH 1 a | b\n", &format!("{boot}{}", sample.replace("other=0", "other=3"))).contains("3 instructions lie in nobody's"));
         assert!(error("BENCH 1 nothing\n", &format!("{boot}{sample}")).contains("BENCH 1 nothing"));
@@ -287,8 +313,16 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_is_named_and_its_counts_are_nobody_elses() {
+        let counts = [boot(), line("sample", 10, [1; 4], 0), line("sample", 20, [1; 4], 0), line("sample", 30, [1; 4], 0)].concat();
+        let found = operations(SYSTEM, "UNMEASURED 2 a | b | Denied\nUNMEASURED 0 a | c | None\nBENCH 1 d | e\n", &counts).unwrap();
+        assert_eq!(found.failures, ["a (b): Denied", "a (c): None"]);
+        assert_eq!((found.operations.len(), found.operations[1].figures.spmc), (2, 30));
+    }
+
+    #[test]
     fn json_has_an_object_for_each_operation_with_its_named_fields() {
-        let found = operations(SYSTEM, "BENCH 1 direct request | S-EL1\n", &(boot() + &line("sample", 20, [2, 4, 3, 2], 1))).unwrap();
+        let found = measured("BENCH 1 direct request | S-EL1\n", &(boot() + &line("sample", 20, [2, 4, 3, 2], 1)));
         let all: Vec<Figures> = found.into_iter().map(|operation| operation.figures).collect();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("figures.json");

@@ -1,63 +1,65 @@
 //! `cargo xtask bench`: what each operation costs, in executed instructions.
 //!
 //! One boot of the test payload and two test partitions on one core, with `-icount` and our TCG plugin ([`plugin`]), which
-//! counts what each world executes between two markers. The payload says on its console which operations these were;
+//! counts what each world executes between two markers ([`measure`]). The payload says on its console which operations these were;
 //! [`figures`] puts both together. Counts are exact and repeatable: nothing here is timed.
 
 mod document;
 mod figures;
+mod measure;
 mod plugin;
 mod profile;
 mod table;
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::cli::BenchOptions;
-use crate::console::Port;
-use crate::machine::{End, Limits};
+use crate::conformance::run::Spmc;
+use crate::limits;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::conformance::run as suite;
+use crate::toolchain::Profile;
 use figures::Figures;
+use table::Beside;
 
-/// Builds, boots, counts, and reports what `options` ask for.
+/// Builds, boots, counts, and reports what `options` ask for. Returns whether all operations were done.
 ///
 /// # Errors
-/// When something cannot be built, the boot fails, an operation fails in it, or a file cannot be read or written.
-pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Result<()> {
+/// When something cannot be built, the normal world is never reached, or a file cannot be read or written.
+pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Result<bool> {
     let earlier = options.compare.as_deref().map(figures::read).transpose()?;
-    let (mut machine, spmc, partitions) = suite::bench(project, progress)?;
-    let counts = machine.dir.join("counts.txt");
-    let object = plugin::compile(project, &machine.dir)?;
-    machine.extra = ["-icount", "shift=0", "-plugin"].map(Into::into).to_vec();
-    machine.extra.push(plugin::option(&object, &counts, &partitions, options.profile.then_some(spmc.bytes)));
+    let own = Spmc::own(project, progress, None)?;
+    let spmc = match &options.bl32 {
+        Some(image) => Spmc::foreign(project, image, options.spmc_manifest.as_deref())?,
+        None => Spmc::own(project, progress, options.spmc_manifest.as_deref())?,
+    };
     println!("Counting ...");
-    let mut run = machine.start()?;
-    let mut failures = Vec::new();
-    let limits = Limits { silence: Duration::from_secs(120), total: Duration::from_secs(600) };
-    let end = run.watch(&limits, &mut |step| {
-        if !step.passed {
-            failures.push(step.show());
+    let beside = match earlier {
+        Some(earlier) => Some(Beside { name: "then", figures: earlier }),
+        // Another SPMC's figures say little without ours.
+        None if options.bl32.is_some() => {
+            let ours = measure::measure(project, progress, &own, false)?;
+            Some(Beside { name: "Bulkhead", figures: ours.operations.into_iter().map(|o| o.figures).collect() })
         }
-    })?;
-    if end != End::PoweredOff || !failures.is_empty() {
-        bail!("the machine {}\n{}\n{}", end.show(), failures.join("\n"), run.last_words());
-    }
-    let text = fs::read_to_string(&counts).with_context(|| format!("cannot read {}", counts.display()))?;
-    let operations = figures::operations("two partitions", run.console(Port::Normal).text(), &text)?;
-    let all: Vec<Figures> = operations.iter().map(|o| o.figures.clone()).collect();
+        None => None,
+    };
+    let measured = measure::measure(project, progress, &spmc, options.profile)?;
+    let all: Vec<Figures> = measured.operations.iter().map(|o| o.figures.clone()).collect();
     let wanted = |f: &Figures| options.filter.as_deref().is_none_or(|text| f.operation.contains(text) || f.instance.contains(text));
     let chosen: Vec<Figures> = all.iter().filter(|f| wanted(f)).cloned().collect();
     if chosen.is_empty() {
-        bail!("no operation or instance contains '{}'", options.filter.as_deref().unwrap_or_default());
+        bail!("nothing that was measured contains '{}'\n{}", options.filter.as_deref().unwrap_or_default(), measured.failures.join("\n"));
     }
-    print!("{}", table::show(&chosen, earlier.as_deref()));
+    print!("{}", table::show(&chosen, beside.as_ref()));
+    for failure in &measured.failures {
+        println!("not measured: {failure}");
+    }
     if options.profile {
-        let symbols = profile::Symbols::read(&spmc.elf)?;
-        for operation in operations.iter().filter(|o| wanted(&o.figures)) {
+        let elf = limits::build_spmc(project, progress, Profile::Release)?.elf;
+        let symbols = profile::Symbols::read(&elf)?;
+        for operation in measured.operations.iter().filter(|o| wanted(&o.figures)) {
             print!("{}", symbols.show(operation));
         }
     }
@@ -65,9 +67,12 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
         figures::write(path, &chosen)?;
     }
     if options.write_docs {
+        if !measured.failures.is_empty() {
+            bail!("docs/performance.md was not written: not all operations were measured");
+        }
         let path = project.root.join("docs/performance.md");
         fs::write(&path, document::text(&all)).with_context(|| format!("cannot write {}", path.display()))?;
         println!("wrote {}", path.display());
     }
-    Ok(())
+    Ok(measured.failures.is_empty())
 }

@@ -4,15 +4,24 @@ use std::fmt::Write as _;
 
 use super::figures::Figures;
 
-/// A table of `figures`; with `earlier` ones, what the SPMC's share was then and what it is now in percent of that.
+/// Figures to compare with.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// Of what or of when they are.
+    pub name: &'static str,
+    /// The figures.
+    pub figures: Vec<Figures>,
+}
+
+/// A table of `figures`; with others `beside` them, the SPMC's share there and what it is here in percent of that.
 #[must_use]
-pub fn show(figures: &[Figures], earlier: Option<&[Figures]>) -> String {
+pub fn show(figures: &[Figures], beside: Option<&Beside>) -> String {
     let mut text = format!(
         "{:<30} {:<36} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
         "operation", "instance", "spmc", "el3", "partition", "normal", "exceptions", "total", "spmc cold"
     );
-    if earlier.is_some() {
-        let _ = write!(text, " {:>10} {:>7}", "spmc then", "now");
+    if let Some(beside) = beside {
+        let _ = write!(text, " {:>14} {:>7}", format!("spmc, {}", beside.name), "ratio");
     }
     text.push('\n');
     for f in figures {
@@ -21,16 +30,16 @@ pub fn show(figures: &[Figures], earlier: Option<&[Figures]>) -> String {
             "{:<30} {:<36} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
             f.operation, f.instance, f.spmc, f.el3, f.partition, f.normal, f.exceptions, f.total, f.spmc_cold
         );
-        if let Some(then) = earlier.and_then(|all| all.iter().find(|e| e.is_like(f))) {
-            let _ = write!(text, " {:>10} {:>7}", then.spmc, percent(f.spmc, then.spmc));
+        if let Some(other) = beside.and_then(|beside| beside.figures.iter().find(|e| e.is_like(f))) {
+            let _ = write!(text, " {:>14} {:>7}", other.spmc, percent(f.spmc, other.spmc));
         }
         text.push('\n');
     }
     text
 }
 
-fn percent(now: u64, then: u64) -> String {
-    if then == 0 { "-".into() } else { format!("{:.1}%", now as f64 * 100.0 / then as f64) }
+fn percent(here: u64, there: u64) -> String {
+    if there == 0 { "-".into() } else { format!("{:.1}%", here as f64 * 100.0 / there as f64) }
 }
 
 #[cfg(test)]
@@ -38,12 +47,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn earlier_figures_stand_beside_their_operation() {
+    fn others_stand_beside_the_same_operation() {
         let one = |instance: &str, spmc| Figures { operation: "o".into(), instance: instance.into(), spmc, ..Figures::default() };
-        let text = show(&[one("a", 50), one("b", 7)], Some(&[one("a", 200)]));
+        let text = show(&[one("a", 50), one("b", 7)], Some(&Beside { name: "then", figures: vec![one("a", 200)] }));
         let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("spmc, then   ratio"), "{text}");
         assert!(lines[1].ends_with("200   25.0%"), "{text}");
         assert!(!lines[2].contains('%'), "{text}");
-        assert!(!show(&[one("a", 50)], None).contains("then"));
+        assert!(!show(&[one("a", 50)], None).contains("ratio"));
     }
 }

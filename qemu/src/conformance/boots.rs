@@ -241,7 +241,14 @@ pub const HARNESS: Boot =
     Boot { name: "harness", shows: "a payload that hangs, resets and crashes, and goes on", groups: &["harness"], silence: 8, ..PLAIN };
 
 /// What is benchmarked: one partition of each kind. The payload runs no checks, but what it repeats.
-pub const BENCH: Boot = Boot { name: "bench", shows: "what each operation costs", partitions: &[EL1, EL0], cpus: 1, ..PLAIN };
+pub const BENCH: Boot = Boot {
+    name: "bench",
+    shows: "what each operation costs",
+    spmc_manifest: "manifests/tests/bench.dts",
+    partitions: &[EL1, TestPartition { load_address: 0x0e80_0000, ..probe_el0("manifests/tests/bench-el0.dts") }],
+    cpus: 1,
+    ..PLAIN
+};
 
 #[cfg(test)]
 mod tests {

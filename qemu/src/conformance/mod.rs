@@ -39,7 +39,7 @@ pub fn command(project: &Project, progress: &Progress, options: &ConformanceOpti
         return Ok(true);
     }
     let spmc = match &options.bl32 {
-        Some(image) => Spmc::foreign(image, options.spmc_manifest.as_deref())?,
+        Some(image) => Spmc::foreign(project, image, options.spmc_manifest.as_deref())?,
         None if options.no_fast_path => Spmc::general(project, progress, options.spmc_manifest.as_deref())?,
         None => Spmc::own(project, progress, options.spmc_manifest.as_deref())?,
     };

@@ -17,10 +17,12 @@ use crate::graph::{self, Artifacts};
 use crate::limits;
 use crate::machine::{Limits, MEMORY, Machine};
 use crate::progress::Progress;
-use crate::project::Project;
+use crate::project::{Project, create_dir};
 use crate::system::{self, Assembled, Partition, System};
-use crate::toolchain::{self, Crate, Image, Profile};
+use crate::toolchain::{self, Crate, Profile};
 
+/// Bytes from where TF-A loads the SPMC to the first partition.
+const SPMC_ROOM: u64 = 0x0e20_0000 - limits::BASE;
 /// How long a run of the machine may take.
 const TOTAL: Duration = Duration::from_secs(600);
 
@@ -54,13 +56,20 @@ impl Spmc {
         Ok(Self { image, manifest: existing("--spmc-manifest", manifest)?, judged: true })
     }
 
-    /// Another one.
+    /// Another one: a flat image, or an ELF file.
     ///
     /// # Errors
-    /// When there is no such file.
-    pub fn foreign(image: &Path, manifest: Option<&Path>) -> Result<Self> {
+    /// When there is no such file, or it is none that TF-A can load.
+    pub fn foreign(project: &Project, image: &Path, manifest: Option<&Path>) -> Result<Self> {
         existing("--bl32", Some(image))?;
-        Ok(Self { image: image.to_path_buf(), manifest: existing("--spmc-manifest", manifest)?, judged: false })
+        let dir = project.out().join("bl32");
+        create_dir(&dir)?;
+        let image = toolchain::flat_file(&dir, "spmc", image, limits::BASE).with_context(|| format!("--bl32 {}", image.display()))?;
+        let bytes = fs::metadata(&image).with_context(|| format!("cannot read {}", image.display()))?.len();
+        if bytes == 0 || bytes > SPMC_ROOM {
+            bail!("--bl32 {}: it has {bytes} bytes; there is room for {SPMC_ROOM} below the partitions", image.display());
+        }
+        Ok(Self { image, manifest: existing("--spmc-manifest", manifest)?, judged: false })
     }
 }
 
@@ -204,14 +213,12 @@ impl Suite {
                 format: p.format,
             });
         }
-        // A manifest may name partitions of which a boot has no use.
-        let without = if boot.name == BENCH.name { vec!["victim-el1".to_owned(), "victim-el0".to_owned()] } else { Vec::new() };
         let system = System {
             name: format!("conformance-{}", boot.name),
             tfa: self.artifacts.dir("tfa")?.to_path_buf(),
             spmc: spmc.image.clone(),
             spmc_manifest: spmc.manifest.clone().unwrap_or_else(|| project.root.join(boot.spmc_manifest)),
-            without,
+            without: Vec::new(),
             partitions,
             normal_world: self.image(&PAYLOAD)?,
             memory: MEMORY,
@@ -235,15 +242,13 @@ fn keep_consoles(dir: &Path, outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// Builds the system of the benchmark: a machine that runs it once, the SPMC, and where the partitions lie.
+/// Builds the system of the benchmark: a machine that runs it once, and names and load addresses of its partitions.
 ///
 /// # Errors
 /// When something cannot be built, or on Ctrl-C.
-pub fn bench(project: &Project, progress: &Progress) -> Result<(Machine, Image, Vec<(&'static str, u32)>)> {
+pub fn bench(project: &Project, progress: &Progress, spmc: &Spmc) -> Result<(Machine, Vec<(&'static str, u32)>)> {
     let suite = Suite::build(project, progress, &[BENCH])?;
-    let image = limits::build_spmc(project, progress, Profile::Release)?;
-    let spmc = Spmc { image: image.bin.clone(), manifest: None, judged: true };
-    let assembled = suite.assemble(project, &spmc, &BENCH)?;
-    let machine = Machine { cpus: BENCH.cpus, ..Machine::new(&assembled) };
-    Ok((machine, image, BENCH.partitions.iter().map(|p| (p.name, p.load_address)).collect()))
+    let assembled = suite.assemble(project, spmc, &BENCH)?;
+    let machine = Machine { cpus: BENCH.cpus, resets: false, ..Machine::new(&assembled) };
+    Ok((machine, BENCH.partitions.iter().map(|p| (p.name, p.load_address)).collect()))
 }

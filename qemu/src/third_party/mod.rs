@@ -18,7 +18,7 @@ mod spmc_manifest;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::chain::{Chain, Changes, OPTEE, STMM, StmmImage};
 use crate::cli::RunOptions;
@@ -75,12 +75,12 @@ pub fn prepare(project: &Project, progress: &Progress, profile: Profile, changes
         changes.without = vec![OPTEE.to_owned(), STMM.to_owned()];
     }
     if let Some(bl33) = &parts.bl33 {
-        changes.normal_world = Some(flat(&dir, "bl33", bl33, BL33).with_context(|| format!("--bl33 {}", bl33.display()))?);
+        changes.normal_world = Some(toolchain::flat_file(&dir, "bl33", bl33, BL33).with_context(|| format!("--bl33 {}", bl33.display()))?);
     }
     let chain = Chain::build(project, progress, profile, changes)?;
     let mut system = chain.system(project, name, StmmImage::Plain)?;
     if let Some(spmc) = &parts.spmc {
-        system.spmc = flat(&dir, "spmc-image", spmc, crate::limits::BASE).with_context(|| format!("--spmc {}", spmc.display()))?;
+        system.spmc = toolchain::flat_file(&dir, "spmc-image", spmc, crate::limits::BASE).with_context(|| format!("--spmc {}", spmc.display()))?;
         // Another SPMC has other rules.
         system.judged = false;
     }
@@ -135,18 +135,6 @@ fn replace_partitions(system: &mut System, parts: &Parts, dir: &Path, cpus: u32)
     }
     system.without.clear();
     Ok(guests)
-}
-
-/// A flat image of `path`, which may be an ELF file: then it is flattened to `<dir>/<name>.bin`, and must be linked at `base`.
-fn flat(dir: &Path, name: &str, path: &Path, base: u64) -> Result<PathBuf> {
-    let file = fs::read(path).context("cannot read it")?;
-    let Some((linked, bytes)) = toolchain::flat_image(&file)? else { return Ok(path.to_path_buf()) };
-    if linked != base && linked != 0 {
-        bail!("it is an ELF file linked at {linked:#x}; it will run at {base:#x}");
-    }
-    let flat = dir.join(format!("{name}.bin"));
-    fs::write(&flat, bytes).with_context(|| format!("cannot write {}", flat.display()))?;
-    Ok(flat)
 }
 
 #[cfg(test)]

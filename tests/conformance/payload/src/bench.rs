@@ -1,9 +1,10 @@
 //! Operations that the host counts instruction by instruction (`cargo xtask bench`). An operation lies between two markers,
 //! hints that are NOPs to the CPU and that the host's plugin sees; it is repeated, and `BENCH <times> <operation> | <instance>`
-//! says what the last so many were. Nothing here knows which SPMC is measured.
+//! says what the last so many were. `UNMEASURED <times> <operation> | <instance> | <problem>` says that they are not to be taken for that
+//! operation, as it failed. Nothing here knows which SPMC is measured.
 #![expect(unsafe_code, reason = "the markers are instructions")]
 
-use crate::checks::indirect;
+use crate::checks::{indirect, interrupts};
 use crate::checks::memory::{give, give_back, retrieve_from, with_buffers};
 use crate::check::{Outcome, Problem};
 use crate::instance::{Instance, call_from};
@@ -11,9 +12,10 @@ use crate::probes::{SELF, describe, finish, resume, send};
 use crate::{board, ensure, gic, pass, say};
 use bulkhead_sdk::ffa::{Regs, Version, function};
 use bulkhead_sdk::memory::{Kind, Range};
-use bulkhead_sdk::message::{Convention, request};
+use bulkhead_sdk::message::{Convention, request, response_payload};
 use bulkhead_sdk::{Line, PAGE, call};
-use conformance_testkit::{Command, PROBE_EL0, PROBE_EL1, Probe};
+use conformance_testkit::{Command, Drive, PROBE_EL0, PROBE_EL1, Probe};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// One operation or several like it, by name.
 const ALL: &[(&str, fn(Instance) -> Outcome)] = &[
@@ -23,6 +25,7 @@ const ALL: &[(&str, fn(Instance) -> Outcome)] = &[
     ("run_of_a_waiting_partition", run_of_a_waiting_partition),
     ("yield_and_run", yield_and_run),
     ("preempted_requests", preempted_requests),
+    ("secure_interrupts", secure_interrupts),
     ("notifications", notifications),
     ("indirect_messages", indirect_messages),
     ("memory_shares", memory_shares),
@@ -51,6 +54,7 @@ const BITS: u64 = 1;
 /// What happens in `work` is counted.
 #[inline(always)]
 fn counted<T>(work: impl FnOnce() -> T) -> T {
+    UNANNOUNCED.fetch_add(1, Ordering::Relaxed);
     // SAFETY: HINT #0x7e does nothing.
     unsafe { core::arch::asm!("hint #0x7e", options(nostack, preserves_flags)) };
     let result = work();
@@ -59,13 +63,17 @@ fn counted<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Repeats `once`, which has one [`counted`] operation, and says so.
-fn repeat(operation: &str, instance: &str, mut once: impl FnMut() -> Result<(), Line>) -> Result<(), Line> {
-    for _ in 0..TIMES {
-        once()?;
+/// Times that something was counted and the host was not told yet what it was.
+static UNANNOUNCED: AtomicU32 = AtomicU32::new(0);
+
+/// Repeats `once`, which has one [`counted`] operation, and says so; or says what kept it from being done.
+fn repeat(operation: &str, instance: &str, mut once: impl FnMut() -> Result<(), Line>) {
+    let done = (0..TIMES).try_for_each(|_| once());
+    let times = UNANNOUNCED.swap(0, Ordering::Relaxed);
+    match done {
+        Ok(()) => say!("BENCH {times} {operation} | {instance}"),
+        Err(problem) => say!("UNMEASURED {times} {operation} | {instance} | {problem}"),
     }
-    say!("BENCH {TIMES} {operation} | {instance}");
-    Ok(())
 }
 
 /// One call, which must be answered by `answer`.
@@ -80,14 +88,14 @@ fn discovery(_: Instance) -> Outcome {
         let reply = counted(|| call(Regs::new(&[u64::from(function::VERSION), u64::from(Version::V1_2.0)])));
         ensure!(Version(reply.w(0)).major() == 1, "answered {:#x}", reply.0[0]);
         Ok(())
-    })?;
+    });
     let requests = [u64::from(function::FEATURES), u64::from(function::MSG_SEND_DIRECT_REQ_64)];
-    repeat("FFA_FEATURES", "-", || one_call(Regs::new(&requests), function::SUCCESS_32))?;
-    repeat("FFA_ID_GET", "-", || one_call(Regs::new(&[u64::from(function::ID_GET)]), function::SUCCESS_32))?;
+    repeat("FFA_FEATURES", "-", || one_call(Regs::new(&requests), function::SUCCESS_32));
+    repeat("FFA_ID_GET", "-", || one_call(Regs::new(&[u64::from(function::ID_GET)]), function::SUCCESS_32));
     let count = [u64::from(function::PARTITION_INFO_GET), 0, 0, 0, 0, 1];
-    repeat("FFA_PARTITION_INFO_GET", "count", || one_call(Regs::new(&count), function::SUCCESS_32))?;
+    repeat("FFA_PARTITION_INFO_GET", "count", || one_call(Regs::new(&count), function::SUCCESS_32));
     let regs = [u64::from(function::PARTITION_INFO_GET_REGS)];
-    repeat("FFA_PARTITION_INFO_GET_REGS", "all", || one_call(Regs::new(&regs), function::SUCCESS_64))?;
+    repeat("FFA_PARTITION_INFO_GET_REGS", "all", || one_call(Regs::new(&regs), function::SUCCESS_64));
     pass!("5 calls")
 }
 
@@ -99,7 +107,7 @@ fn direct_requests(_: Instance) -> Outcome {
     for (name, convention, answer) in conventions {
         for (probe, instance) in BOTH {
             let regs = request(convention, SELF, probe.id, probe.uuid, &[Command::Echo as u64, 2, 3, 4]);
-            repeat(name, instance, || one_call(regs, answer))?;
+            repeat(name, instance, || one_call(regs, answer));
         }
     }
     pass!("both kinds, both partitions")
@@ -108,7 +116,12 @@ fn direct_requests(_: Instance) -> Outcome {
 fn nested_requests(_: Instance) -> Outcome {
     for (from, to, instance) in [(PROBE_EL1, PROBE_EL0, "S-EL1 asks S-EL0"), (PROBE_EL0, PROBE_EL1, "S-EL0 asks S-EL1")] {
         let regs = request(Convention::Direct64, SELF, from.id, from.uuid, &[Command::Nested as u64, u64::from(to.id.0), 7]);
-        repeat("direct request, nested", instance, || one_call(regs, function::MSG_SEND_DIRECT_RESP_64))?;
+        repeat("direct request, nested", instance, || {
+            let reply = counted(|| call(regs));
+            let answer = response_payload(Convention::Direct64, &reply).map(|words| words[0]);
+            ensure!(answer == Some(u64::from(function::MSG_SEND_DIRECT_RESP_64)), "{}", describe(&reply));
+            Ok(())
+        });
     }
     pass!("both ways round")
 }
@@ -116,7 +129,7 @@ fn nested_requests(_: Instance) -> Outcome {
 fn run_of_a_waiting_partition(_: Instance) -> Outcome {
     for (probe, instance) in BOTH {
         let regs = Regs::new(&[u64::from(function::RUN), u64::from(probe.id.0) << 16]);
-        repeat("FFA_RUN, waiting", instance, || one_call(regs, function::MSG_WAIT))?;
+        repeat("FFA_RUN, waiting", instance, || one_call(regs, function::MSG_WAIT));
     }
     pass!("both partitions")
 }
@@ -128,7 +141,7 @@ fn yield_and_run(_: Instance) -> Outcome {
             ensure!(yielded.function() == function::YIELD, "{}", describe(&yielded));
             yielded = counted(|| resume(&yielded));
             Ok(())
-        })?;
+        });
         let answer = finish(yielded);
         ensure!(answer.function() == function::MSG_SEND_DIRECT_RESP_64, "{}", describe(&answer));
     }
@@ -152,10 +165,30 @@ fn preempted_requests(_: Instance) -> Outcome {
             ensure!(gic::timer_interrupts() == before + 1, "{} interrupts came", gic::timer_interrupts() - before);
             ensure!(last.function() == function::MSG_SEND_DIRECT_RESP_64, "{}", describe(&last));
             Ok(())
-        })?;
+        });
     }
     gic::stop_timer();
     pass!("both partitions")
+}
+
+/// A partition's timer fires while the partition waits and the normal world waits for an interrupt.
+fn secure_interrupts(_: Instance) -> Outcome {
+    const TIMER: u64 = 3;
+    const PHYSICAL: u64 = 1;
+    interrupts::enable(TIMER)?;
+    repeat("secure interrupt, waiting", "S-EL1", || {
+        let before = interrupts::drive(&[Drive::TAKEN])?[0];
+        interrupts::drive(&[Drive::TIMER, PHYSICAL, 1, 0])?;
+        // If it does not come, this one ends the wait.
+        gic::start_timer_once(100_000);
+        counted(board::wait_for_interrupt);
+        gic::stop_timer();
+        let taken = interrupts::drive(&[Drive::TAKEN])?[0] - before;
+        ensure!(taken == 1, "taken {taken} times");
+        Ok(())
+    });
+    interrupts::disable(TIMER)?;
+    pass!("1 ms after it was asked for")
 }
 
 /// A call by which the partition takes part in setting up, with interrupts let in: its notifications raise one.
@@ -186,16 +219,16 @@ fn notifications(_: Instance) -> Outcome {
     repeat("FFA_NOTIFICATION_SET", "to S-EL1", || {
         one_call(Regs::new(&set), function::SUCCESS_32)?;
         prepare(&[u64::from(function::NOTIFICATION_GET), id, 2])
-    })?;
+    });
     repeat("FFA_NOTIFICATION_INFO_GET", "one pending", || {
         prepare(&to_normal_world)?;
         one_call(Regs::new(&information), function::SUCCESS_64)?;
         own(&get)
-    })?;
+    });
     repeat("FFA_NOTIFICATION_GET", "one pending", || {
         prepare(&to_normal_world)?;
         one_call(Regs::new(&get), function::SUCCESS_32)
-    })?;
+    });
     prepare(&[u64::from(function::NOTIFICATION_UNBIND), id, 0, BITS, 0])?;
     own(&[u64::from(function::NOTIFICATION_UNBIND), id << 16, 0, BITS, 0])?;
     pass!("set, asked for and got")
@@ -215,7 +248,7 @@ fn indirect_messages(_: Instance) -> Outcome {
                 let _ = indirect::told(&probe)?;
                 ensure!(indirect::release_by(&probe)?, "{} could not release RX", probe.name);
                 Ok(())
-            })?;
+            });
         }
         pass!("to both partitions")
     })
@@ -243,7 +276,7 @@ fn memory_shares(_: Instance) -> Outcome {
     with_buffers(|| {
         for (ranges, instance) in cases {
             for (probe, level) in BOTH {
-                repeat("share cycle", Line::new(format_args!("{level}, {instance}")).as_str(), || counted(|| share_cycle(&probe, ranges)))?;
+                repeat("share cycle", Line::new(format_args!("{level}, {instance}")).as_str(), || counted(|| share_cycle(&probe, ranges)));
             }
         }
         pass!("{} cases", 2 * cases.len())
@@ -263,7 +296,7 @@ fn memory_shares_among_others(_: Instance) -> Outcome {
                 retrieve_from(&PROBE_EL1, Kind::Share, *handle, SELF, TAG)?;
             }
             let ranges = [Range { address: UNUSED, pages: 1 }];
-            repeat("share cycle", instance, || counted(|| share_cycle(&PROBE_EL1, &ranges)))?;
+            repeat("share cycle", instance, || counted(|| share_cycle(&PROBE_EL1, &ranges)));
             for handle in &handles[..count] {
                 give_back(&PROBE_EL1, *handle)?;
             }

@@ -58,6 +58,12 @@ pub fn interrupts(on: bool) {
     }
 }
 
+/// Sleeps until an interrupt is pending for this core, in whichever world: masked here or not.
+pub fn wait_for_interrupt() {
+    // SAFETY: it changes nothing.
+    unsafe { core::arch::asm!("wfi", options(nomem, nostack, preserves_flags)) };
+}
+
 /// PSCI CPU_ON: the core enters `entry` with `argument` in x0.
 pub fn cpu_on(core: usize, entry: u64, argument: u64) -> bool {
     call_by_smc(Regs::new(&[CPU_ON, core as u64, entry, argument])).w(0) == 0

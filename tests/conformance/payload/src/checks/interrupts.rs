@@ -39,7 +39,7 @@ const TIMERS: [(u64, u64); 3] = [(0, 27), (1, 30), (1, PHYSICAL_TIMER)];
 const PATIENCE: u64 = 10_000;
 
 /// An operation of an interrupt driver.
-pub(super) fn drive(arguments: &[u64]) -> Result<[u64; 14], Line> {
+pub fn drive(arguments: &[u64]) -> Result<[u64; 14], Line> {
     ask(&PROBE_EL1, Command::Drive, arguments)
 }
 
@@ -49,7 +49,7 @@ fn paravirtual(arguments: &[u64]) -> Result<u64, Line> {
 }
 
 /// Enables an interrupt, and lets the partition take it; an SPMC without these calls is left alone.
-pub(super) fn enable(interrupt: u64) -> Result<(), Problem> {
+pub fn enable(interrupt: u64) -> Result<(), Problem> {
     if paravirtual(&[ENABLE, interrupt, 1, 0])? != 0 {
         skip!("the SPMC has no paravirtual call that enables interrupt {interrupt}");
     }
@@ -57,7 +57,8 @@ pub(super) fn enable(interrupt: u64) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(super) fn disable(interrupt: u64) -> Result<(), Line> {
+/// Takes that back.
+pub fn disable(interrupt: u64) -> Result<(), Line> {
     paravirtual(&[ENABLE, interrupt, 0, 0])?;
     Ok(())
 }

@@ -10,7 +10,7 @@ mod harness;
 pub mod indirect;
 mod init;
 mod interface;
-mod interrupts;
+pub mod interrupts;
 mod log;
 mod isolation;
 mod managed_exit;
