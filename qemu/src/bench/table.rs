@@ -54,6 +54,6 @@ mod tests {
         assert!(lines[0].ends_with("spmc, then   ratio"), "{text}");
         assert!(lines[1].ends_with("200   25.0%"), "{text}");
         assert!(!lines[2].contains('%'), "{text}");
-        assert!(!show(&[one("a", 50)], None).contains("ratio"));
+        assert!(!show(&[one("a", 50)], None).contains(" ratio"));
     }
 }
