@@ -9,6 +9,7 @@ mod figures;
 mod measure;
 mod plugin;
 mod profile;
+pub mod record;
 mod table;
 
 use std::fs;
@@ -68,11 +69,30 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
     }
     if options.write_docs {
         if !measured.failures.is_empty() {
-            bail!("docs/performance.md was not written: not all operations were measured");
+            bail!("{} and docs/performance.md were not written: not all operations were measured", record::PATH);
         }
+        figures::write(&project.root.join(record::PATH), &all)?;
         let path = project.root.join("docs/performance.md");
         fs::write(&path, document::text(&all)).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("wrote {}", path.display());
+        println!("wrote {} and {}", record::PATH, path.display());
     }
     Ok(measured.failures.is_empty())
+}
+
+/// Figures of this repository's SPMC as shipped, and what could not be measured.
+///
+/// # Errors
+/// As [`run`].
+pub fn own(project: &Project, progress: &Progress) -> Result<(Vec<Figures>, Vec<String>)> {
+    let spmc = Spmc::own(project, progress, None)?;
+    let measured = measure::measure(project, progress, &spmc, false)?;
+    Ok((measured.operations.into_iter().map(|o| o.figures).collect(), measured.failures))
+}
+
+/// The recorded figures.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn recorded(project: &Project) -> Result<Vec<Figures>> {
+    figures::read(&project.root.join(record::PATH)).context("`cargo xtask bench --write-docs` writes it")
 }

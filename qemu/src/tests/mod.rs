@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the host's tests, then the boots. Each test and each step of a boot counts once in the closing line.
 
+pub mod bench;
 pub mod boot;
 pub mod host;
 pub mod payload;

@@ -1,12 +1,12 @@
-//! Boots on QEMU: Rust test partitions with the normal-world payload ([`super::payload`]), broken manifests
-//! ([`super::refusals`]), an interactive boot of the real chain ([`super::shell`]), then the demonstration's boots.
+//! Boots on QEMU: Rust test partitions with the normal-world payload ([`super::payload`]), the benchmark
+//! ([`super::bench`]), broken manifests ([`super::refusals`]), an interactive boot of the real chain ([`super::shell`]), then the demonstration's boots.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::boot::{self, Expected};
-use super::{Tally, payload, refusals, shell, third_party};
+use super::{Tally, bench, payload, refusals, shell, third_party};
 use crate::chain::{Chain, Changes};
 use crate::cli::RunOptions;
 use crate::demonstration::{BOOTS, Boot};
@@ -50,6 +50,9 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
 pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Result<Tally> {
     let settings = Settings { cpus: CPUS, profile: Profile::Release, full: false, changes: Changes::default() };
     let mut tally = payload::run(project, progress, filter)?;
+    if filter.is_none_or(|f| bench::NAME.contains(f)) {
+        tally += bench::run(project, progress)?;
+    }
     if filter.is_none_or(|f| refusals::NAME.contains(f)) {
         tally += refusals::run(project, progress)?;
     }

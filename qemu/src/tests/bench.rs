@@ -1,0 +1,33 @@
+//! The benchmark as a part of `cargo xtask test`: no operation costs more than is recorded.
+
+use anyhow::Result;
+
+use super::Tally;
+use crate::bench::{self, record};
+use crate::progress::Progress;
+use crate::project::Project;
+
+/// Name in reports.
+pub const NAME: &str = "bench";
+
+/// Measures and compares; one test for each operation.
+///
+/// # Errors
+/// When something cannot be built or started, or the record cannot be read.
+pub fn run(project: &Project, progress: &Progress) -> Result<Tally> {
+    println!("Boot '{NAME}': what each operation costs the SPMC, beside {}", record::PATH);
+    let (figures, failures) = bench::own(project, progress)?;
+    let recorded = bench::recorded(project)?;
+    let mut tally = Tally::default();
+    let mut count = |holds: bool, text: &str| {
+        println!("  {} bench {text}", if holds { "PASS" } else { "FAIL" });
+        if holds { tally.passed += 1 } else { tally.failed += 1 }
+    };
+    let compared = record::compare(&figures, &recorded);
+    compared.iter().for_each(|one| count(one.holds(), &one.show()));
+    failures.iter().for_each(|failure| count(false, &format!("not measured: {failure}")));
+    if compared.iter().any(|one| !one.holds() || one.change == record::Change::Fell) {
+        println!("  {}", record::ADVICE);
+    }
+    Ok(tally)
+}
