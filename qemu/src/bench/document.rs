@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::figures::Figures;
+use super::scaling;
 
 /// What another SPMC needs for an operation, and what Bulkhead is to need.
 struct Reference {
@@ -78,7 +79,7 @@ pub fn text(figures: &[Figures]) -> String {
     let mut text = HEAD.to_owned();
     text += "\n## Figures\n\n| operation | instance | SPMC | EL3 | partition | normal world | total | exceptions | barriers | TLB invalidations | SPMC, median | SPMC, cold |\n";
     text += "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
-    for f in figures {
+    for f in figures.iter().filter(|f| !scaling::is_of_larger_system(f)) {
         let _ = write!(text, "| {} | {} |", f.operation, f.instance);
         let columns = [
             f.spmc, f.el3, f.partition, f.normal, f.total, f.exceptions, f.barriers, f.tlb_invalidations, f.spmc_median, f.spmc_cold,
@@ -104,6 +105,7 @@ pub fn text(figures: &[Figures]) -> String {
         }
         text.push('\n');
     }
+    text += &scaling::document(figures);
     text + UNSEEN
 }
 

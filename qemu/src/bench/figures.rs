@@ -68,6 +68,18 @@ pub struct Figures {
     pub data_lines: u64,
     /// Those of them that it writes.
     pub data_lines_written: u64,
+    /// Of several cores at a time: instructions of the SPMC beyond those on a single core, which are waits and failed attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beyond_one_core: Option<u64>,
+    /// Of several cores at a time: atomic stores of the SPMC beyond those on a single core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u64>,
+    /// Of several cores at a time: cache lines of the SPMC that come from another core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handovers: Option<u64>,
+    /// Timed, not counted: how often it is done in the same time in percent of one core's; all counts are zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throughput_percent: Option<u64>,
 }
 
 impl Figures {
@@ -151,13 +163,11 @@ pub fn operations(system: &str, console: &str, counts: &str) -> Result<Measured>
         failures: Vec::new(),
     };
     let mut rest = &samples[..];
-    for line in console.lines().map(str::trim_end) {
-        let Some((announcement @ ("BENCH" | "UNMEASURED"), what)) = line.split_once(' ') else { continue };
-        let parts = what.split_once(' ').and_then(|(times, name)| Some((times.parse::<usize>().ok()?, name.split_once(" | ")?)));
-        let (times, (operation, instance)) = parts.with_context(|| format!("the payload said '{line}'"))?;
+    for line in console.lines() {
+        let Some(Announcement { done, times, operation, instance }) = Announcement::read(line)? else { continue };
         let Some((own, others)) = rest.split_at_checked(times) else { bail!("{operation} ({instance}): counted {} times, not {times}", rest.len()) };
         rest = others;
-        if announcement == "UNMEASURED" {
+        if !done {
             let (instance, problem) = instance.split_once(" | ").unwrap_or((instance, "it failed"));
             measured.failures.push(format!("{operation} ({instance}): {problem}"));
             continue;
@@ -172,6 +182,33 @@ pub fn operations(system: &str, console: &str, counts: &str) -> Result<Measured>
         measured.failures.push(format!("{} operations were counted that the payload did not announce", rest.len()));
     }
     Ok(measured)
+}
+
+/// What the payload says of the operations that it has made last.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcement<'a> {
+    /// Whether they are what was wanted.
+    pub done: bool,
+    /// How many.
+    pub times: usize,
+    /// The operation.
+    pub operation: &'a str,
+    /// Of which kind; if it was not done, and why not.
+    pub instance: &'a str,
+}
+
+impl<'a> Announcement<'a> {
+    /// The announcement in a line of its console, if there is one.
+    ///
+    /// # Errors
+    /// When it has another form.
+    pub fn read(line: &'a str) -> Result<Option<Self>> {
+        let line = line.trim_end();
+        let Some((word @ ("BENCH" | "UNMEASURED"), what)) = line.split_once(' ') else { return Ok(None) };
+        let parts = what.split_once(' ').and_then(|(times, name)| Some((times.parse().ok()?, name.split_once(" | ")?)));
+        let (times, (operation, instance)) = parts.with_context(|| format!("the payload said '{line}'"))?;
+        Ok(Some(Self { done: word == "BENCH", times, operation, instance }))
+    }
 }
 
 /// The plugin's lines: the boot, and each operation in order.
@@ -230,6 +267,7 @@ fn figures(system: &str, operation: &str, instance: &str, samples: &[Sample]) ->
         code_lines: last.get("code_lines"),
         data_lines: last.get("data_lines"),
         data_lines_written: last.get("written_lines"),
+        ..Figures::default()
     }
 }
 

@@ -10,6 +10,8 @@ mod measure;
 mod plugin;
 mod profile;
 pub mod record;
+mod real;
+mod scaling;
 mod table;
 
 use std::fs;
@@ -22,8 +24,11 @@ use crate::limits;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::toolchain::Profile;
-use figures::Figures;
+use figures::{Figures, Measured};
 use table::Beside;
+
+/// What can be measured by itself: a filter that is the name of one of these boots only what that needs.
+const PARTS: [&str; 5] = ["single", "real", "growth", "cores", "rates"];
 
 /// Builds, boots, counts, and reports what `options` ask for. Returns whether all operations were done.
 ///
@@ -46,9 +51,30 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
         }
         None => None,
     };
-    let measured = measure::measure(project, progress, &spmc, options.profile)?;
-    let all: Vec<Figures> = measured.operations.iter().map(|o| o.figures.clone()).collect();
-    let wanted = |f: &Figures| options.filter.as_deref().is_none_or(|text| f.operation.contains(text) || f.instance.contains(text));
+    let filter = options.filter.as_deref();
+    let part = filter.filter(|filter| PARTS.contains(filter));
+    // The rest is about this repository's SPMC: its cores' data, and the system that it is for.
+    let is_wanted = |name: &str| part.is_none_or(|part| part == name) && (name == "single" || options.bl32.is_none());
+    let wanted = |f: &Figures| part.is_some() || filter.is_none_or(|text| f.operation.contains(text) || f.instance.contains(text));
+    let mut measured = Measured::default();
+    let mut add = |more: Measured| {
+        measured.operations.extend(more.operations);
+        measured.failures.extend(more.failures);
+    };
+    if is_wanted("single") {
+        add(measure::measure(project, progress, &spmc, options.profile)?);
+    }
+    if is_wanted("real") {
+        add(real::measure(project, progress, options.profile)?);
+    }
+    if is_wanted("growth") {
+        add(scaling::growth(project, progress, &spmc)?);
+    }
+    let sharing = if is_wanted("cores") { scaling::sharing(project, progress, &spmc)? } else { Vec::new() };
+    let rates = if is_wanted("rates") { scaling::rates(project, progress, &spmc)? } else { Vec::new() };
+    let mut all: Vec<Figures> = measured.operations.iter().map(|o| o.figures.clone()).collect();
+    all.extend(sharing.iter().map(|one| one.figures.clone()));
+    all.extend(rates);
     let chosen: Vec<Figures> = all.iter().filter(|f| wanted(f)).cloned().collect();
     if chosen.is_empty() {
         bail!("nothing that was measured contains '{}'\n{}", options.filter.as_deref().unwrap_or_default(), measured.failures.join("\n"));
@@ -60,9 +86,10 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
     if options.profile {
         let elf = limits::build_spmc(project, progress, Profile::Release)?.elf;
         let symbols = profile::Symbols::read(&elf)?;
-        for operation in measured.operations.iter().filter(|o| wanted(&o.figures)) {
+        for operation in measured.operations.iter().filter(|o| wanted(&o.figures) && !o.profile.is_empty()) {
             print!("{}", symbols.show(operation));
         }
+        print!("{}", scaling::show(&sharing, &symbols));
     }
     if let Some(path) = &options.json {
         figures::write(path, &chosen)?;

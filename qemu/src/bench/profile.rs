@@ -35,7 +35,9 @@ impl Symbols {
         Ok(Self(names))
     }
 
-    fn name(&self, address: u64) -> &str {
+    /// The symbol in which an address lies.
+    #[must_use]
+    pub fn name(&self, address: u64) -> &str {
         self.0.range(..=address).next_back().map_or("?", |(_, name)| name)
     }
 

@@ -89,6 +89,18 @@ const VICTIM_EL0: TestPartition = victim_el0("manifests/tests/victim-el0.dts");
 /// The four test partitions as they should be.
 const FOUR: &[TestPartition] = &[EL1, EL0, VICTIM_EL1, VICTIM_EL0];
 
+/// As many as there may be.
+const EIGHT: &[TestPartition] = &[
+    EL1,
+    EL0,
+    VICTIM_EL1,
+    VICTIM_EL0,
+    partition("third-el1", "manifests/tests/third-el1.dts", PROBE_EL1, 0x0e40_0000, "b01c4ead-7e57-4011-9233-445566778805"),
+    partition("third-el0", "manifests/tests/third-el0.dts", PROBE_EL0, 0x0e50_0000, "b01c4ead-7e57-4011-9233-445566778806"),
+    partition("fourth-el1", "manifests/tests/fourth-el1.dts", PROBE_EL1, 0x0ec0_0000, "b01c4ead-7e57-4011-9233-445566778807"),
+    partition("fourth-el0", "manifests/tests/fourth-el0.dts", PROBE_EL0, 0x0ed0_0000, "b01c4ead-7e57-4011-9233-445566778808"),
+];
+
 /// What all boots have in common unless they say otherwise.
 const PLAIN: Boot = Boot {
     name: "",
@@ -249,6 +261,14 @@ pub const BENCH: Boot = Boot {
     cpus: 1,
     ..PLAIN
 };
+/// The same on as many cores as there may be.
+pub const BENCH_EIGHT_CORES: Boot = Boot { name: "bench-8-cores", cpus: 8, ..BENCH };
+/// Twice as many partitions.
+pub const BENCH_FOUR: Boot = Boot { name: "bench-4", partitions: FOUR, cpus: 1, ..PLAIN };
+/// As many as there may be.
+pub const BENCH_EIGHT: Boot = Boot { name: "bench-8", spmc_manifest: "manifests/tests/spmc-eight.dts", partitions: EIGHT, ..BENCH_FOUR };
+/// Partitions enough for one on each of four cores.
+pub const BENCH_CORES: Boot = Boot { name: "bench-cores", cpus: 4, ..BENCH_EIGHT };
 
 #[cfg(test)]
 mod tests {

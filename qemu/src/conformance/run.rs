@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::boots::{BENCH, BOOTS, Boot, OWN_BOOTS, PAYLOAD};
+use super::boots::{BOOTS, Boot, OWN_BOOTS, PAYLOAD};
 use super::catalogue::{self, Check, Rule};
 use super::record::{Follower, Next, Record, Verdict};
 use crate::build::tfa;
@@ -242,13 +242,14 @@ fn keep_consoles(dir: &Path, outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// Builds the system of the benchmark: a machine that runs it once, and names and load addresses of its partitions.
+/// Builds a system in which the payload repeats operations instead of checking: a machine that runs it once, and names and load
+/// addresses of its partitions.
 ///
 /// # Errors
 /// When something cannot be built, or on Ctrl-C.
-pub fn bench(project: &Project, progress: &Progress, spmc: &Spmc) -> Result<(Machine, Vec<(&'static str, u32)>)> {
-    let suite = Suite::build(project, progress, &[BENCH])?;
-    let assembled = suite.assemble(project, spmc, &BENCH)?;
-    let machine = Machine { cpus: BENCH.cpus, resets: false, ..Machine::new(&assembled) };
-    Ok((machine, BENCH.partitions.iter().map(|p| (p.name, p.load_address)).collect()))
+pub fn bench(project: &Project, progress: &Progress, spmc: &Spmc, boot: &Boot) -> Result<(Machine, Vec<(&'static str, u32)>)> {
+    let suite = Suite::build(project, progress, &[*boot])?;
+    let assembled = suite.assemble(project, spmc, boot)?;
+    let machine = Machine { cpus: boot.cpus, resets: false, ..Machine::new(&assembled) };
+    Ok((machine, boot.partitions.iter().map(|p| (p.name, p.load_address)).collect()))
 }

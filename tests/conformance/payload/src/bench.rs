@@ -1,14 +1,20 @@
 //! Operations that the host counts instruction by instruction (`cargo xtask bench`). An operation lies between two markers,
 //! hints that are NOPs to the CPU and that the host's plugin sees; it is repeated, and `BENCH <times> <operation> | <instance>`
 //! says what the last so many were. `UNMEASURED <times> <operation> | <instance> | <problem>` says that they are not to be taken for that
-//! operation, as it failed. Nothing here knows which SPMC is measured.
+//! operation, as it failed. Nothing here knows which SPMC is measured. The host chooses in the fw_cfg item
+//! `opt/conformance/bench` what is repeated: `growth <cores>` a few operations with so many cores turned on, [`cores`] what several cores
+//! cost each other, [`real`] calls of OP-TEE and StMM; all of this file without it.
 #![expect(unsafe_code, reason = "the markers are instructions")]
+
+mod cores;
+mod real;
 
 use crate::checks::{indirect, interrupts};
 use crate::checks::memory::{give, give_back, retrieve_from, with_buffers};
 use crate::check::{Outcome, Problem};
 use crate::instance::{Instance, call_from};
 use crate::probes::{SELF, describe, finish, resume, send};
+use crate::fw_cfg::{self, Word};
 use crate::{board, ensure, gic, pass, say};
 use bulkhead_sdk::ffa::{Regs, Version, function};
 use bulkhead_sdk::memory::{Kind, Range};
@@ -18,7 +24,9 @@ use conformance_testkit::{Command, Drive, PROBE_EL0, PROBE_EL1, Probe};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// One operation or several like it, by name.
-const ALL: &[(&str, fn(Instance) -> Outcome)] = &[
+type Operations = [(&'static str, fn(Instance) -> Outcome)];
+
+const ALL: &Operations = &[
     ("discovery", discovery),
     ("direct_requests", direct_requests),
     ("nested_requests", nested_requests),
@@ -32,9 +40,35 @@ const ALL: &[(&str, fn(Instance) -> Outcome)] = &[
     ("memory_shares_among_others", memory_shares_among_others),
 ];
 
-/// Runs them: `STEP bench.<name> PASS|FAIL <detail>` for each.
+/// Those whose costs must not grow with the system.
+const GROWTH: &Operations = &[
+    ("discovery", discovery),
+    ("direct_requests", direct_requests),
+    ("run_of_a_waiting_partition", run_of_a_waiting_partition),
+    ("preempted_requests", preempted_requests),
+    ("notifications", notifications),
+    ("smallest_memory_share", smallest_memory_share),
+];
+
+/// Runs what the host wants: `STEP bench.<name> PASS|FAIL <detail>` for each.
 pub fn run() {
-    for (name, operation) in ALL {
+    let mut words = fw_cfg::item(b"opt/conformance/bench");
+    let mut word = || words.as_mut().and_then(fw_cfg::Item::word);
+    match word().as_ref().map(Word::as_str) {
+        None => perform(ALL),
+        Some("growth") => {
+            cores::rest(word().and_then(|count| count.as_str().parse().ok()).unwrap_or(0));
+            perform(GROWTH);
+        }
+        Some("cores") => perform(cores::COUNTED),
+        Some("rates") => perform(cores::TIMED),
+        Some("real") => perform(real::ALL),
+        Some(other) => say!("STEP bench.choice FAIL nothing is called {other}"),
+    }
+}
+
+fn perform(operations: &Operations) {
+    for (name, operation) in operations {
         match operation(Instance::Ns) {
             Ok(remark) => say!("STEP bench.{name} PASS {remark}"),
             Err(Problem::Found(problem)) => say!("STEP bench.{name} FAIL {problem}"),
@@ -155,6 +189,7 @@ fn preempted_requests(_: Instance) -> Outcome {
         repeat("interrupt, then FFA_RUN", instance, || {
             let before = gic::timer_interrupts();
             gic::start_timer_once(0);
+            board::wait_for_interrupt();
             let (first, last) = counted(|| {
                 let first = call(regs);
                 board::interrupts(true);
@@ -261,6 +296,14 @@ fn share_cycle(probe: &Probe, ranges: &[Range]) -> Result<(), Line> {
     let shared: u32 = ranges.iter().map(|range| range.pages).sum();
     ensure!(pages == u64::from(shared), "{pages} pages came of {shared}");
     give_back(probe, handle)
+}
+
+fn smallest_memory_share(_: Instance) -> Outcome {
+    with_buffers(|| {
+        let ranges = [Range { address: UNUSED, pages: 1 }];
+        repeat("share cycle", "S-EL1, 1 page", || counted(|| share_cycle(&PROBE_EL1, &ranges)));
+        pass!("1 page")
+    })
 }
 
 fn memory_shares(_: Instance) -> Outcome {
