@@ -121,26 +121,31 @@ static uint64_t *profile_at_begin;
 
 /* --- Cache lines ------------------------------------------------------------------------------------------------- */
 
-/* Lines of 64 bytes that the SPMC has touched since the last marker (or power-on): a hash table that a new epoch empties. */
+/* Lines of 64 bytes that the SPMC has touched since the last marker (or power-on), and their pages: a hash table that a new epoch empties. */
 #define LINE_SHIFT 6
+#define PAGE_SHIFT 12
 #define LINES (1u << 18)
 #define CODE 1u
 #define READ 2u
 #define WRITTEN 4u
+/* The entry is a page: in its number, and how it was touched. */
+#define PAGE_ENTRY (UINT64_C(1) << 63)
+#define PAGE 8u
 static struct {
     uint64_t line;
     uint32_t epoch, touched;
 } lines[LINES];
 static uint32_t epoch = 1, lines_used;
-static uint64_t code_lines, data_lines, written_lines;
+static uint64_t code_lines, data_lines, written_lines, pages;
 
 static void forget_lines(void) {
     epoch++;
     lines_used = 0;
-    code_lines = data_lines = written_lines = 0;
+    code_lines = data_lines = written_lines = pages = 0;
 }
 
-static void touch(uint64_t line, uint32_t how) {
+/* What was known of an entry before it was touched so. */
+static uint32_t mark(uint64_t line, uint32_t how) {
     size_t at = (size_t)((line * 0x9e3779b97f4a7c15u) >> 46);
     while (lines[at].epoch == epoch && lines[at].line != line) {
         at = (at + 1) % LINES;
@@ -149,7 +154,7 @@ static void touch(uint64_t line, uint32_t how) {
         if (++lines_used > LINES / 2) {
             fputs("the operation touches more cache lines than the plugin can remember\n", out);
             lines_used = 0;
-            return;
+            return ~0u;
         }
         lines[at].line = line;
         lines[at].epoch = epoch;
@@ -157,6 +162,14 @@ static void touch(uint64_t line, uint32_t how) {
     }
     uint32_t before = lines[at].touched;
     lines[at].touched = before | how;
+    return before;
+}
+
+static void touch(uint64_t line, uint32_t how) {
+    uint32_t before = mark(line, how);
+    if (!before) {
+        pages += !mark(line >> (PAGE_SHIFT - LINE_SHIFT) | PAGE_ENTRY, PAGE);
+    }
     code_lines += (how & CODE) && !(before & CODE);
     data_lines += (how & (READ | WRITTEN)) && !(before & (READ | WRITTEN));
     written_lines += (how & WRITTEN) && !(before & WRITTEN);
@@ -193,8 +206,8 @@ static void report(const char *what, const struct counts *from, const struct cou
     for (size_t n = 0; n < COUNTED; n++) {
         fprintf(out, " %s=%llu", counted_names[n], (unsigned long long)(to->counted[n] - from->counted[n]));
     }
-    fprintf(out, " code_lines=%llu data_lines=%llu written_lines=%llu\n", (unsigned long long)code_lines, (unsigned long long)data_lines,
-            (unsigned long long)written_lines);
+    fprintf(out, " code_lines=%llu data_lines=%llu written_lines=%llu pages=%llu\n", (unsigned long long)code_lines, (unsigned long long)data_lines,
+            (unsigned long long)written_lines, (unsigned long long)pages);
 }
 
 /* What was executed since the begin; since power-on before there was one. */

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::steps::Step;
+
 /// What an operation costs when it is warm (its last repetition): instructions by who executes them, and of the SPMC's what
 /// hardware takes longer for than for others. Instructions are exact; a cache line has 64 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +70,11 @@ pub struct Figures {
     pub data_lines: u64,
     /// Those of them that it writes.
     pub data_lines_written: u64,
+    /// Pages of 4 KiB with these lines.
+    pub pages: u64,
+    /// What the SPMC's instructions are for, of operations that are broken down.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     /// Of several cores at a time: instructions of the SPMC beyond those on a single core, which are waits and failed attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beyond_one_core: Option<u64>,
@@ -102,7 +109,7 @@ pub struct Operation {
 /// Names of the plugin's counts that are neither the SPMC's, EL3's, nor the normal world's instructions, nor a partition's.
 const COUNTED: &[&str] = &[
     "other", "exceptions", "eret", "smc", "isb", "dsb", "dmb", "sb", "tlbi", "cache", "msr", "mrs", "atomics", "code_lines", "data_lines",
-    "written_lines",
+    "written_lines", "pages",
 ];
 const WORLDS: &[&str] = &["spmc", "el3", "normal"];
 
@@ -267,6 +274,7 @@ fn figures(system: &str, operation: &str, instance: &str, samples: &[Sample]) ->
         code_lines: last.get("code_lines"),
         data_lines: last.get("data_lines"),
         data_lines_written: last.get("written_lines"),
+        pages: last.get("pages"),
         ..Figures::default()
     }
 }

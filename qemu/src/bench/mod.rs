@@ -12,6 +12,7 @@ mod profile;
 pub mod record;
 mod real;
 mod scaling;
+mod steps;
 mod table;
 
 use std::fs;
@@ -55,23 +56,33 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
     let part = filter.filter(|filter| PARTS.contains(filter));
     // The rest is about this repository's SPMC: its cores' data, and the system that it is for.
     let is_wanted = |name: &str| part.is_none_or(|part| part == name) && (name == "single" || options.bl32.is_none());
+    // Steps are a part of the document.
+    let profiled = options.profile || options.write_docs;
     let wanted = |f: &Figures| part.is_some() || filter.is_none_or(|text| f.operation.contains(text) || f.instance.contains(text));
     let mut measured = Measured::default();
     let mut add = |more: Measured| {
         measured.operations.extend(more.operations);
         measured.failures.extend(more.failures);
     };
+    let mut is_enough = false;
     if is_wanted("single") {
-        add(measure::measure(project, progress, &spmc, options.profile)?);
+        let found = measure::measure(project, progress, &spmc, profiled)?;
+        // Whoever asks for an operation of the small system does not wait for the others.
+        is_enough = filter.is_some() && found.operations.iter().any(|o| wanted(&o.figures));
+        add(found);
     }
-    if is_wanted("real") {
-        add(real::measure(project, progress, options.profile)?);
+    if is_wanted("real") && !is_enough {
+        add(real::measure(project, progress, profiled)?);
     }
-    if is_wanted("growth") {
+    if is_wanted("growth") && !is_enough {
         add(scaling::growth(project, progress, &spmc)?);
     }
-    let sharing = if is_wanted("cores") { scaling::sharing(project, progress, &spmc)? } else { Vec::new() };
-    let rates = if is_wanted("rates") { scaling::rates(project, progress, &spmc)? } else { Vec::new() };
+    let sharing = if is_wanted("cores") && !is_enough { scaling::sharing(project, progress, &spmc)? } else { Vec::new() };
+    let rates = if is_wanted("rates") && !is_enough { scaling::rates(project, progress, &spmc)? } else { Vec::new() };
+    let elf = limits::build_spmc(project, progress, Profile::Release)?.elf;
+    for operation in measured.operations.iter_mut().filter(|o| steps::describe(&o.figures) && !o.profile.is_empty()) {
+        operation.figures.steps = steps::of(&elf, &operation.profile)?;
+    }
     let mut all: Vec<Figures> = measured.operations.iter().map(|o| o.figures.clone()).collect();
     all.extend(sharing.iter().map(|one| one.figures.clone()));
     all.extend(rates);
@@ -84,7 +95,6 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
         println!("not measured: {failure}");
     }
     if options.profile {
-        let elf = limits::build_spmc(project, progress, Profile::Release)?.elf;
         let symbols = profile::Symbols::read(&elf)?;
         for operation in measured.operations.iter().filter(|o| wanted(&o.figures) && !o.profile.is_empty()) {
             print!("{}", symbols.show(operation));

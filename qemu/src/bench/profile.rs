@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use object::{Object, ObjectSymbol};
 
 use super::figures::Operation;
+use super::steps;
 
 /// Names of addresses.
 pub struct Symbols(BTreeMap<u64, String>);
@@ -54,7 +55,7 @@ impl Symbols {
         for (name, times) in functions {
             let _ = writeln!(text, "{times:>8}  {name}");
         }
-        text
+        text + &steps::show(&operation.figures.steps)
     }
 }
 

@@ -29,6 +29,7 @@ type Operations = [(&'static str, fn(Instance) -> Outcome)];
 const ALL: &Operations = &[
     ("discovery", discovery),
     ("direct_requests", direct_requests),
+    ("bare_requests", bare_requests),
     ("nested_requests", nested_requests),
     ("run_of_a_waiting_partition", run_of_a_waiting_partition),
     ("yield_and_run", yield_and_run),
@@ -145,6 +146,42 @@ fn direct_requests(_: Instance) -> Outcome {
         }
     }
     pass!("both kinds, both partitions")
+}
+
+/// Requests between parties that do nothing else: what is left is what carries them.
+fn bare_requests(_: Instance) -> Outcome {
+    for (probe, instance) in BOTH {
+        let first = send(&probe, Convention::Direct64, &[Command::Bounce as u64, u64::from(TIMES) + 1]);
+        ensure!(first.function() == function::MSG_SEND_DIRECT_RESP_64, "{}", describe(&first));
+        let regs = request(Convention::Direct64, SELF, probe.id, probe.uuid, &[11, 12, 13, 14, 15]);
+        repeat("direct request, bare", instance, || {
+            let reply = counted_bare(&regs);
+            let answer = response_payload(Convention::Direct64, &reply);
+            ensure!(answer == Some(&[11, 12, 13, 14, 15]), "{}", describe(&reply));
+            Ok(())
+        });
+        let last = send(&probe, Convention::Direct64, &[Command::Nothing as u64]);
+        ensure!(last.function() == function::MSG_SEND_DIRECT_RESP_64, "{}", describe(&last));
+    }
+    pass!("both partitions")
+}
+
+/// A call of which nothing but the SMC is counted here; x0 to x7 of its reply.
+fn counted_bare(regs: &Regs) -> Regs {
+    UNANNOUNCED.fetch_add(1, Ordering::Relaxed);
+    let mut reply = Regs::default();
+    let [x0, x1, x2, x3, x4, x5, x6, x7, ..] = &mut reply.0;
+    // SAFETY: the hints do nothing, and what an FF-A call may change is named.
+    unsafe {
+        core::arch::asm!(
+            "hint #0x7e", "smc #0", "hint #0x7f",
+            inout("x0") regs.0[0] => *x0, inout("x1") regs.0[1] => *x1, inout("x2") regs.0[2] => *x2, inout("x3") regs.0[3] => *x3,
+            inout("x4") regs.0[4] => *x4, inout("x5") regs.0[5] => *x5, inout("x6") regs.0[6] => *x6, inout("x7") regs.0[7] => *x7,
+            out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _,
+            options(nostack)
+        );
+    }
+    reply
 }
 
 fn nested_requests(_: Instance) -> Outcome {

@@ -148,12 +148,45 @@ pub fn act(request: &Request) -> Regs {
             let results = RESULTS[vcpu()].each_ref().map(|word| word.load(Ordering::Relaxed));
             request.response(results.get(p[1] as usize..).unwrap_or(&[]))
         }
+        Command::Bounce => {
+            let regs = request.response(&[]);
+            bounce(&regs, p[1]);
+            regs
+        }
         Command::Versions => answer(request, &version_answers()),
         Command::Permissions => answer(request, &crate::permissions::results()),
         Command::Places => {
             let first_code = act as *const () as u64;
             answer(request, &[MAILBOX.rx.address(), MAILBOX.tx.address(), OWN_PAGE.address(), first_code, vcpu() as u64])
         }
+    }
+}
+
+/// Makes the call in x0 and x1 of `regs` so often, with x3 to x7 as the last one left them.
+fn bounce(regs: &Regs, count: u64) {
+    macro_rules! calls {
+        ($instruction:literal) => {
+            // SAFETY: what the calls may change is named; x20 to x22 are kept.
+            unsafe {
+                core::arch::asm!(
+                    "2: mov x0, x20",
+                    "mov x1, x21",
+                    "mov x2, xzr",
+                    $instruction,
+                    "subs x22, x22, #1",
+                    "b.ne 2b",
+                    in("x20") regs.0[0], in("x21") regs.0[1], inout("x22") count.max(1) => _,
+                    out("x0") _, out("x1") _, out("x2") _, inout("x3") 0u64 => _, inout("x4") 0u64 => _, inout("x5") 0u64 => _,
+                    inout("x6") 0u64 => _, inout("x7") 0u64 => _, out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _,
+                    out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _,
+                    options(nostack)
+                );
+            }
+        };
+    }
+    match level() {
+        Level::SEl1 => calls!("hvc #0"),
+        Level::SEl0 => calls!("svc #0"),
     }
 }
 

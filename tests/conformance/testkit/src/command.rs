@@ -100,6 +100,9 @@ commands! {
     Drive,
     /// (first): answers the results of the last command from the first on; of a call there are 18.
     Take,
+    /// (count): answers this and the next 64-bit direct requests, so many in all, by as few instructions as can be, with what is in
+    /// their x3 to x7; then one more as usual, with no results.
+    Bounce,
     /// Answers what FFA_VERSION said before any other call, to each of [`crate::trials::ASKED`].
     Versions,
 }
