@@ -39,6 +39,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("what the exception means", &["exit.rs"]),
     ("stage 2 and traps: registers of S-EL2", &["sysreg.rs", "stage2.rs", "traps.rs"]),
     ("machine: what has to move, whose it is, where it lies", &["context.rs", "cpu.rs"]),
+    ("copies of memory and of structures", &[" memcpy", " memset", " memmove"]),
     ("deciding", &["fast.rs", "spmc.rs", "partition.rs", "messaging.rs", "chain.rs", "mailbox.rs"]),
 ];
 
@@ -89,7 +90,7 @@ fn short(path: &str) -> String {
 /// Whether an operation is broken down: those that the steps describe.
 #[must_use]
 pub fn describe(figures: &Figures) -> bool {
-    ["direct request", "direct request 2", "FFA_RUN, waiting"].contains(&figures.operation.as_str())
+    figures.operation == "direct request"
 }
 
 /// An operation's steps, in lines.
@@ -97,6 +98,11 @@ pub fn describe(figures: &Figures) -> bool {
 pub fn show(steps: &[Step]) -> String {
     let head = if steps.is_empty() { "" } else { "by step:\n" };
     steps.iter().fold(head.to_owned(), |text, step| text + &format!("{:>8}  {}\n", step.instructions, step.step))
+}
+
+/// Names of all steps, in their order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    STEPS.iter().map(|(name, _)| *name).chain([OTHER])
 }
 
 /// The steps of a profile: instructions of the SPMC's ELF file `elf` by address. All instructions are in them.
@@ -137,8 +143,7 @@ fn sum(profile: &BTreeMap<u64, u64>, frames: &BTreeMap<u64, Vec<Frame>>) -> Vec<
         let step = frames.get(address).and_then(|frames| frames.iter().find_map(Frame::step));
         sums[step.unwrap_or(STEPS.len())] += times;
     }
-    let names = STEPS.iter().map(|(name, _)| *name).chain([OTHER]);
-    names.zip(sums).filter(|(_, sum)| *sum > 0).map(|(name, instructions)| Step { step: name.into(), instructions }).collect()
+    names().zip(sums).filter(|(_, sum)| *sum > 0).map(|(name, instructions)| Step { step: name.into(), instructions }).collect()
 }
 
 #[cfg(test)]
