@@ -159,6 +159,14 @@ pub struct Measured {
     pub failures: Vec<String>,
 }
 
+impl Measured {
+    /// Adds what another boot gave.
+    pub fn extend(&mut self, more: Self) {
+        self.operations.extend(more.operations);
+        self.failures.extend(more.failures);
+    }
+}
+
 /// The operations that the payload announced on its console, with what the plugin counted in this `system`.
 ///
 /// # Errors
@@ -292,13 +300,13 @@ pub fn read(path: &Path) -> Result<Vec<Figures>> {
     Ok(figures)
 }
 
-/// Writes figures as JSON: an array with one object for each operation.
+/// Writes figures as JSON: an array with one object for each operation, each in a line of its own.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, figures: &[Figures]) -> Result<()> {
-    let text = serde_json::to_string_pretty(figures).context("figures are numbers and text")?;
-    fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    let lines: Vec<String> = figures.iter().map(serde_json::to_string).collect::<Result<_, _>>().context("figures are numbers and text")?;
+    fs::write(path, format!("[\n{}\n]\n", lines.join(",\n"))).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -373,7 +381,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("figures.json");
         write(&path, &all).unwrap();
-        let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 4, "a line each, and two brackets: {text}");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json.as_array().map(Vec::len), Some(2), "boot, and the direct request");
         let object = json[1].as_object().unwrap();
         for (name, value) in [("operation", "direct request"), ("instance", "S-EL1")] {

@@ -60,22 +60,17 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
     let profiled = options.profile || options.write_docs;
     let wanted = |f: &Figures| part.is_some() || filter.is_none_or(|text| f.operation.contains(text) || f.instance.contains(text));
     let mut measured = Measured::default();
-    let mut add = |more: Measured| {
-        measured.operations.extend(more.operations);
-        measured.failures.extend(more.failures);
-    };
     let mut is_enough = false;
     if is_wanted("single") {
-        let found = measure::measure(project, progress, &spmc, profiled)?;
+        measured = measure::measure(project, progress, &spmc, profiled)?;
         // Whoever asks for an operation of the small system does not wait for the others.
-        is_enough = filter.is_some() && found.operations.iter().any(|o| wanted(&o.figures));
-        add(found);
+        is_enough = filter.is_some() && measured.operations.iter().any(|o| wanted(&o.figures));
     }
     if is_wanted("real") && !is_enough {
-        add(real::measure(project, progress, profiled)?);
+        measured.extend(real::measure(project, progress, profiled)?);
     }
     if is_wanted("growth") && !is_enough {
-        add(scaling::growth(project, progress, &spmc)?);
+        measured.extend(scaling::growth(project, progress, &spmc)?);
     }
     let sharing = if is_wanted("cores") && !is_enough { scaling::sharing(project, progress, &spmc)? } else { Vec::new() };
     let rates = if is_wanted("rates") && !is_enough { scaling::rates(project, progress, &spmc)? } else { Vec::new() };
@@ -116,13 +111,15 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
     Ok(measured.failures.is_empty())
 }
 
-/// Figures of this repository's SPMC as shipped, and what could not be measured.
+/// All figures of this repository's SPMC as shipped that are the same each time, and what could not be measured.
 ///
 /// # Errors
 /// As [`run`].
 pub fn own(project: &Project, progress: &Progress) -> Result<(Vec<Figures>, Vec<String>)> {
     let spmc = Spmc::own(project, progress, None)?;
-    let measured = measure::measure(project, progress, &spmc, false)?;
+    let mut measured = measure::measure(project, progress, &spmc, false)?;
+    measured.extend(real::measure(project, progress, false)?);
+    measured.extend(scaling::growth(project, progress, &spmc)?);
     Ok((measured.operations.into_iter().map(|o| o.figures).collect(), measured.failures))
 }
 
