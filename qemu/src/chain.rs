@@ -1,10 +1,10 @@
-//! The real chain as a system: TF-A, Bulkhead, OP-TEE and StMM as peer partitions, UEFI, Linux on a disk.
+//! The real chain as a system: TF-A, Bulkhead, OP-TEE and StMM as peer partitions, UEFI or U-Boot, Linux on a disk.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::build::{edk2, linux, optee, tfa};
+use crate::build::{edk2, linux, optee, tfa, uboot};
 use crate::graph::{self, Artifacts};
 use crate::limits;
 use crate::machine::{MEMORY, Machine};
@@ -13,12 +13,17 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::recipe::Recipe;
 use crate::system::{self, Assembled, Partition, System};
-use crate::toolchain::{Image, Profile};
+use crate::toolchain::{self, Crate, Image, Profile};
 
 /// Name of OP-TEE in systems, and in the SPMC's manifest.
 pub const OPTEE: &str = "op-tee";
 /// Name of StMM.
 pub const STMM: &str = "stmm";
+/// Name of the MM gateway, which is there with U-Boot only.
+pub const GATEWAY: &str = "mm-gateway";
+
+/// What of ours runs at S-EL0 in the chain.
+const GATEWAY_PROGRAM: Crate = Crate { package: "bulkhead-mm-gateway", binary: "bulkhead-mm-gateway", features: &[] };
 
 /// Which build of StMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,16 @@ pub enum StmmImage {
     Wild,
 }
 
+/// With what the normal world starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Firmware {
+    /// EDK2.
+    #[default]
+    Uefi,
+    /// U-Boot, with the MM gateway as one more partition.
+    UBoot,
+}
+
 /// What of the chain is left out or replaced.
 #[derive(Clone, Debug)]
 pub struct Changes {
@@ -36,7 +51,9 @@ pub struct Changes {
     pub memory: u32,
     /// Partitions that are not there.
     pub without: Vec<String>,
-    /// What the normal world starts with in place of UEFI; there is no disk then.
+    /// The normal world's firmware.
+    pub firmware: Firmware,
+    /// What the normal world starts with in place of its firmware; there is no disk then.
     pub normal_world: Option<PathBuf>,
 }
 
@@ -44,7 +61,10 @@ pub struct Changes {
 pub struct Chain {
     artifacts: Artifacts,
     spmc: Image,
+    gateway: Option<Image>,
     changes: Changes,
+    /// The repository.
+    root: PathBuf,
 }
 
 impl Chain {
@@ -61,12 +81,19 @@ impl Chain {
             recipes.push(Box::new(edk2::Stmm));
         }
         if changes.normal_world.is_none() {
-            recipes.push(Box::new(edk2::Uefi));
+            recipes.push(match changes.firmware {
+                Firmware::Uefi => Box::new(edk2::Uefi),
+                Firmware::UBoot => Box::new(uboot::UBoot),
+            });
             recipes.extend(linux::all());
         }
         let artifacts = graph::ensure(project, progress, recipes)?;
         let spmc = limits::build_spmc(project, progress, profile)?;
-        Ok(Self { artifacts, spmc, changes })
+        let gateway = match changes.firmware {
+            Firmware::UBoot if changes.has(GATEWAY) => toolchain::build(project, progress, Profile::Release, &[GATEWAY_PROGRAM])?.pop(),
+            _ => None,
+        };
+        Ok(Self { artifacts, spmc, gateway, changes, root: project.root.clone() })
     }
 
     /// The SPMC.
@@ -110,15 +137,29 @@ impl Chain {
                 format: Format::TransferList,
             });
         }
+        if let Some(gateway) = &self.gateway {
+            partitions.push(Partition {
+                name: GATEWAY.into(),
+                manifest: project.root.join("manifests/mm-gateway.dts"),
+                image: gateway.bin.clone(),
+                load_address: 0x0ef0_0000,
+                uuid: "ed32d533-99e6-4209-9cc0-2d72cdd998a7".into(),
+                format: Format::Sptool,
+            });
+        }
+        let (firmware, spmc_manifest) = match self.changes.firmware {
+            Firmware::Uefi => (("uefi", "QEMU_EFI.fd"), "manifests/spmc.dts"),
+            Firmware::UBoot => ((uboot::NAME, "u-boot.bin"), "manifests/spmc-u-boot.dts"),
+        };
         let normal_world = match &self.changes.normal_world {
             Some(path) => path.clone(),
-            None => self.artifacts.file("uefi", "QEMU_EFI.fd")?,
+            None => self.artifacts.file(firmware.0, firmware.1)?,
         };
         Ok(System {
             name: name.to_owned(),
             tfa: self.artifacts.dir("tfa")?.to_path_buf(),
             spmc: self.spmc.bin.clone(),
-            spmc_manifest: project.root.join("manifests/spmc.dts"),
+            spmc_manifest: project.root.join(spmc_manifest),
             without: self.changes.without.clone(),
             partitions,
             normal_world,
@@ -136,13 +177,15 @@ impl Chain {
             Some(_) => None,
             None => Some(self.artifacts.file("linux", "disk.img")?),
         };
-        Ok(Machine { disk, ..Machine::new(assembled) })
+        // U-Boot learns of memory that is not its own to give away from the device tree; our UEFI knows.
+        let device_tree = (self.changes.firmware == Firmware::UBoot).then(|| self.root.join("partitions/u-boot/mm-buffer.dtsi"));
+        Ok(Machine { disk, device_tree, ..Machine::new(assembled) })
     }
 }
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { memory: MEMORY, without: Vec::new(), normal_world: None }
+        Self { memory: MEMORY, without: Vec::new(), firmware: Firmware::Uefi, normal_world: None }
     }
 }
 

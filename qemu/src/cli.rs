@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use regex::Regex;
 
-use crate::chain::Changes;
+use crate::chain::{Changes, Firmware};
 use crate::machine::Limits;
 use crate::third_party::argument::SpArgument;
 use crate::third_party::batch::Rules;
@@ -171,7 +171,10 @@ pub struct RunOptions {
     /// With --batch: all of xtest.
     #[arg(long, requires = "batch")]
     pub full: bool,
-    /// Leave a partition out (op-tee or stmm).
+    /// What the normal world starts with: EDK2's UEFI, or U-Boot, whose UEFI variables StMM keeps as well.
+    #[arg(long, value_enum, default_value_t = Firmware::Uefi, conflicts_with_all = ["bl33", "sp"])]
+    pub firmware: Firmware,
+    /// Leave a partition out (op-tee or stmm; with U-Boot, mm-gateway).
     #[arg(long, value_name = "PARTITION", conflicts_with = "sp")]
     pub without: Vec<String>,
     /// Start the normal world with this image (flat or ELF) at 0x60000000 and NS-EL2 in place of UEFI, without a disk.
@@ -213,7 +216,7 @@ impl RunOptions {
     /// What of the chain is left out or replaced.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes { memory: self.memory, without: self.without.clone(), normal_world: self.bl33.clone() }
+        Changes { memory: self.memory, without: self.without.clone(), firmware: self.firmware, normal_world: self.bl33.clone() }
     }
 
     /// Whether somebody else's software is to run, or a run of its kind is asked for.

@@ -52,11 +52,14 @@ const fn file(package: &'static str, path: &'static str, reason: &'static str) -
 
 /// Everything except QEMU and the Rust toolchain.
 const REQUIREMENTS: &[Requirement] = &[
-    program("make", "make", "builds of TF-A, OP-TEE and EDK2"),
+    program("make", "make", "builds of TF-A, OP-TEE, EDK2 and U-Boot"),
     program("g++", "g++", "EDK2's build tools"),
-    program("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc", "AArch64 code of TF-A, OP-TEE and EDK2"),
+    program("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc", "AArch64 code of TF-A, OP-TEE, EDK2 and U-Boot"),
     program("device-tree-compiler", "dtc", "manifests"),
     program("xz-utils", "xz", "source archives and packages"),
+    program("bzip2", "bzip2", "U-Boot's source archive"),
+    program("bison", "bison", "U-Boot's configuration"),
+    program("flex", "flex", "U-Boot's configuration"),
     program("python3", "python3", "build scripts of OP-TEE and EDK2"),
     file("python3-pyelftools", "/usr/lib/python3/dist-packages/elftools", "OP-TEE's build scripts"),
     file("python3-cryptography", "/usr/lib/python3/dist-packages/cryptography", "OP-TEE's build scripts"),

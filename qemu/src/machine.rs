@@ -31,7 +31,7 @@ use crate::doctor::QEMU;
 use crate::exec;
 use crate::interrupt::{self, Group};
 use crate::reset;
-use crate::system::Assembled;
+use crate::system::{self, Assembled};
 
 /// Memory of the normal world unless told otherwise, in MiB.
 pub const MEMORY: u32 = 2048;
@@ -61,6 +61,8 @@ pub struct Machine {
     pub resets: bool,
     /// Items that software in the machine reads by name.
     pub fw_cfg: Vec<(String, String)>,
+    /// Device tree source that is appended to the normal world's device tree, which QEMU makes.
+    pub device_tree: Option<PathBuf>,
     /// Further arguments for QEMU.
     pub extra: Vec<OsString>,
 }
@@ -86,6 +88,7 @@ impl Machine {
             memory: assembled.memory,
             resets: true,
             fw_cfg: Vec::new(),
+            device_tree: None,
             extra: Vec::new(),
         }
     }
@@ -103,7 +106,27 @@ impl Machine {
     }
 
     /// What all ways of starting have in common: everything but the consoles.
-    fn command(&self) -> Command {
+    fn command(&self) -> Result<Command> {
+        let mut command = self.hardware();
+        if let Some(addition) = &self.device_tree {
+            command.arg("-dtb").arg(self.extended_device_tree(addition)?);
+        }
+        Ok(command)
+    }
+
+    /// The device tree that QEMU would make for this machine, with `addition` appended, as a file.
+    fn extended_device_tree(&self, addition: &Path) -> Result<PathBuf> {
+        let dumped = self.dir.join("machine-qemu.dtb");
+        exec::output(self.hardware().args(&self.extra).arg("-machine").arg(option("dumpdtb=", &dumped, ""))).context("cannot ask QEMU for its device tree")?;
+        let mut source = exec::output(Command::new("dtc").args(["-q", "-I", "dtb", "-O", "dts"]).arg(&dumped)).context("cannot read QEMU's device tree")?;
+        source += &std::fs::read_to_string(addition).with_context(|| format!("cannot read {}", addition.display()))?;
+        let (extended, name) = (self.dir.join("machine.dts"), "machine");
+        std::fs::write(&extended, source).with_context(|| format!("cannot write {}", extended.display()))?;
+        system::compile(&self.dir, name, &extended)?;
+        Ok(self.dir.join(name).with_extension("dtb"))
+    }
+
+    fn hardware(&self) -> Command {
         let mut command = Command::new(QEMU);
         command.args(["-machine", "virt,secure=on,virtualization=on,gic-version=3,acpi=off"]);
         command.arg("-cpu").arg(format!("max,sme=on,pauth-impdef=on,rvbar={:#x}", reset::OFFSET));
@@ -133,7 +156,7 @@ impl Machine {
     /// When QEMU cannot be started.
     pub fn start(&self) -> Result<Run> {
         let sockets = sockets()?;
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.arg("-chardev").arg(option("stdio,id=normal,signal=off,logfile=", &self.console_log(), "")).args(["-serial", "chardev:normal"]);
         self.secure_console(&mut command, &sockets);
         command.arg("-qmp").arg(option("unix:", &control_socket(&sockets), ",server=on,wait=off"));
@@ -153,7 +176,7 @@ impl Machine {
     /// # Errors
     /// When QEMU cannot be started or fails.
     pub fn interact(&self, terminal: Terminal) -> Result<()> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.arg("-chardev").arg(option("stdio,id=normal,mux=on,signal=on,logfile=", &self.console_log(), ""));
         command.args(["-serial", "chardev:normal", "-mon", "chardev=normal,mode=readline"]);
         let sockets = sockets()?;
@@ -656,7 +679,7 @@ mod tests {
     fn commas_in_values_are_doubled_for_qemu() {
         let assembled = Assembled { dir: "/o".into(), flash: "/o/a,b.img".into(), memory: MEMORY };
         let machine = Machine { fw_cfg: vec![("opt/x".into(), "a,b".into())], disk: Some("/d".into()), ..Machine::new(&assembled) };
-        let shown = exec::show(&machine.command());
+        let shown = exec::show(&machine.command().unwrap());
         assert!(shown.contains("file=/o/a,,b.img") && shown.contains("string=a,,b"), "{shown}");
         assert!(shown.contains("snapshot=on,file=/d"), "{shown}");
     }

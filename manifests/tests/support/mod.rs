@@ -8,6 +8,10 @@ use std::process::{Command, Stdio};
 
 /// Bulkhead's manifest for QEMU.
 pub const SPMC: &str = include_str!("../../spmc.dts");
+/// The same with the MM gateway, for U-Boot.
+pub const SPMC_U_BOOT: &str = include_str!("../../spmc-u-boot.dts");
+/// The MM gateway's.
+pub const GATEWAY: &str = include_str!("../../mm-gateway.dts");
 /// OP-TEE's.
 pub const OPTEE: &str = include_str!("../../optee.dts");
 /// StMM's.
@@ -16,7 +20,7 @@ pub const STMM: &str = include_str!("../../stmm.dts");
 /// Compiles `source` with dtc.
 pub fn dtb(source: &str) -> Vec<u8> {
     let mut dtc = Command::new("dtc")
-        .args(["-q", "-q", "-I", "dts", "-O", "dtb", "-i", concat!(env!("CARGO_MANIFEST_DIR"), "/tests")])
+        .args(["-q", "-q", "-I", "dts", "-O", "dtb", "-i", concat!(env!("CARGO_MANIFEST_DIR"), "/tests"), "-i", env!("CARGO_MANIFEST_DIR")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -6,7 +6,7 @@ use super::figures::Measured;
 use super::measure;
 use crate::chain::{Chain, Changes, OPTEE, STMM, StmmImage};
 use crate::conformance::boots::PAYLOAD;
-use crate::machine::{MEMORY, Machine};
+use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::system;
@@ -21,7 +21,7 @@ const PARTITIONS: [(&str, (u64, u64)); 2] = [(OPTEE, (0x0e60_0000, 0x0ef0_0000))
 /// When something cannot be built, or the normal world is never reached.
 pub fn measure(project: &Project, progress: &Progress, profiled: bool) -> Result<Measured> {
     let payload = toolchain::build(project, progress, Profile::Release, &[PAYLOAD])?.remove(0);
-    let changes = Changes { memory: MEMORY, without: Vec::new(), normal_world: Some(payload.bin) };
+    let changes = Changes { normal_world: Some(payload.bin), ..Changes::default() };
     let chain = Chain::build(project, progress, Profile::Release, changes)?;
     let assembled = chain.assemble(project, "bench-real", StmmImage::Plain)?;
     // How much is in the store must not depend on earlier runs.

@@ -29,6 +29,10 @@ const MODULES: &str = "partitions/linux/guest/modules.order";
 /// The kernel's command line. Its own messages would take a second of boot time each few hundred lines: warnings only.
 const COMMAND_LINE: &str = "initrd=\\initrd.img console=ttyAMA0 loglevel=5 rdinit=/bulkhead/init\n";
 
+/// For UEFI's shell, which is first in the boot order after a boot with U-Boot: each of the two firmwares takes the boot options that the other
+/// one has made by itself for stale ones of its own, and removes them.
+const STARTUP: &[u8] = b"FS0:\\EFI\\BOOT\\BOOTAA64.EFI\r\n";
+
 /// This file and its submodules: what the cache keys are made of.
 const TEXT: &str = concat!(include_str!("linux.rs"), include_str!("linux/cpio.rs"), include_str!("linux/disk.rs"));
 
@@ -223,16 +227,22 @@ impl Recipe for Linux {
         let kernel = job.artifact("linux-kernel")?.join("linux.efi");
         let loader = job.artifact("linux-loader")?.join("loader.efi");
         let (kernel, signed_loader) = (signed(job, "db", &kernel)?, signed(job, "db", &loader)?);
-        let files: [(&str, &[u8]); 7] = [
+        let (unsigned_loader, rogue_loader) = (read(&loader)?, signed(job, "rogue", &loader)?);
+        let mut files: Vec<(&str, &[u8])> = vec![
             ("EFI/BOOT/BOOTAA64.EFI", &signed_loader),
             ("linux.efi", &kernel),
             ("initrd.img", &initrd),
             ("cmdline.txt", COMMAND_LINE.as_bytes()),
+            ("startup.nsh", STARTUP),
             // Copies of the loader that show what secure boot takes and what it refuses (loader/src/secure_boot.rs).
             ("hello-signed.efi", &signed_loader),
-            ("hello-unsigned.efi", &read(&loader)?),
-            ("hello-rogue.efi", &signed(job, "rogue", &loader)?),
+            ("hello-unsigned.efi", &unsigned_loader),
+            ("hello-rogue.efi", &rogue_loader),
         ];
+        // Enrolled by U-Boot's user.
+        let keys = keys::UPDATE_FILES.into_iter().map(|key| Ok((key, read(&job.artifact(keys::NAME)?.join(key))?)));
+        let keys = keys.collect::<Result<Vec<_>>>()?;
+        files.extend(keys.iter().map(|(key, update)| (*key, update.as_slice())));
         let image = disk::write(&files).context("cannot make the disk's file system")?;
         write(&job.out().join("disk.img"), &image)
     }

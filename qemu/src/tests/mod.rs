@@ -8,6 +8,7 @@ pub mod refusals;
 pub mod shell;
 pub mod target;
 pub mod third_party;
+pub mod uboot;
 
 use std::ops::AddAssign;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::boot::{self, Expected};
-use super::{Tally, bench, payload, refusals, shell, third_party};
-use crate::chain::{Chain, Changes};
+use super::{Tally, bench, payload, refusals, shell, third_party, uboot};
+use crate::chain::{Chain, Changes, Firmware};
 use crate::cli::RunOptions;
 use crate::demonstration::{BOOTS, Boot};
 use crate::machine::{CPUS, Limits, Machine};
@@ -38,7 +38,10 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
         full: options.full,
         changes: options.changes(),
     };
-    let tally = chain_boots(project, progress, &settings, None)?;
+    let tally = match options.firmware {
+        Firmware::Uefi => chain_boots(project, progress, &settings, None)?,
+        Firmware::UBoot => uboot::run(project, progress, &uboot::Settings { cpus: settings.cpus, profile: settings.profile, memory: options.memory })?,
+    };
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
 }
@@ -64,6 +67,9 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
         tally += shell::run(project, &chain)?;
     }
     tally += chain_boots(project, progress, &settings, filter)?;
+    if filter.is_none_or(|f| uboot::NAME.contains(f)) {
+        tally += uboot::run(project, progress, &uboot::Settings::default())?;
+    }
     Ok(tally)
 }
 

@@ -17,10 +17,12 @@ pub fn run(step: &str) {
         "setup-mode" => secure_boot::without_keys(),
         "secure-boot" => secure_boot::with_keys(),
         "wild" => wild::access(),
+        "u-boot" => variables::from_u_boot(),
+        "power-off" => efi::power_off(),
         other => report(
             "uefi",
             Err(format!(
-                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot wild"
+                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot wild u-boot power-off"
             )),
         ),
     }

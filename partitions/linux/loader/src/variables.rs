@@ -24,6 +24,8 @@ const BOOT_ONLY: (&str, u32, &[u8]) = ("UefiBootOnly", NON_VOLATILE | BOOT, b"no
 const VOLATILE: (&str, u32, &[u8]) = ("UefiVolatile", BOOT | RUNTIME, b"until power-off");
 /// Written by Linux at run time (guest/steps/variables), read here after power-off.
 const FROM_LINUX: (&str, u32, &[u8]) = ("LinuxKept", NON_VOLATILE | BOOT | RUNTIME, b"written by Linux, and appended");
+/// Written by a person at U-Boot's prompt (qemu/src/tests/uboot.rs), read here in a boot with UEFI.
+const FROM_U_BOOT: (&str, u32, &[u8]) = ("UBootKept", NON_VOLATILE | BOOT | RUNTIME, b"written by U-Boot, and appended");
 
 /// Create, read, append, overwrite, delete; non-volatile, volatile and boot-service-only.
 pub fn write_and_read() {
@@ -63,6 +65,12 @@ pub fn after_power_off() {
     report("uefi.kept-from-linux", expect(FROM_LINUX.0, FROM_LINUX.1, FROM_LINUX.2));
     report("uefi.volatile-gone", absent(VOLATILE.0));
     report("uefi.deleted-gone", absent("UefiGone").and_then(|_| absent("LinuxGone")));
+}
+
+/// What U-Boot has written to the store.
+pub fn from_u_boot() {
+    report("uefi.from-u-boot", expect(FROM_U_BOOT.0, FROM_U_BOOT.1, FROM_U_BOOT.2));
+    report("uefi.u-boot-gone", absent("UBootGone").and_then(|_| absent("UBootVolatile")));
 }
 
 /// What a request says once StMM is gone: an error, and no value.

@@ -1,0 +1,349 @@
+//! U-Boot in UEFI's place: a person's commands at its prompt, typed by a program. UEFI variables go through the MM gateway to
+//! StMM, into the store that UEFI uses on other boots; Linux starts from U-Boot; and what U-Boot says when something is missing.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use regex::Regex;
+
+use super::Tally;
+use super::boot::{self, Expected};
+use crate::chain::{Chain, Changes, Firmware, GATEWAY, STMM, StmmImage};
+use crate::console::Port;
+use crate::machine::{CPUS, End, Limits, Machine, Run};
+use crate::progress::{self, Progress};
+use crate::project::Project;
+use crate::system;
+use crate::toolchain::Profile;
+
+/// Name for reports and filters, and of the system.
+pub const NAME: &str = "u-boot";
+/// From power-on to U-Boot's countdown.
+const BOOT: Duration = Duration::from_secs(120);
+/// For an answer to a command.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// How the machine is made.
+pub struct Settings {
+    /// Cores.
+    pub cpus: u32,
+    /// Which build of the SPMC.
+    pub profile: Profile,
+    /// The normal world's memory, in MiB.
+    pub memory: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { cpus: CPUS, profile: Profile::Release, memory: crate::machine::MEMORY }
+    }
+}
+
+/// A command at the prompt and a pattern that its answer has.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// Name of the test; without one it only prepares what follows.
+    name: &'static str,
+    typed: &'static str,
+    says: &'static str,
+}
+
+const fn line(name: &'static str, typed: &'static str, says: &'static str) -> Line {
+    Line { name, typed, says }
+}
+
+const fn first(typed: &'static str) -> Line {
+    line("", typed, "")
+}
+
+/// The pattern of an answer that says nothing: the command did what it was told.
+const SILENCE: &str = r"^\s*$";
+/// What U-Boot says when StMM's verdict on an update is no.
+const REFUSED: &str = r"Failed to set EFI variable \(validation failed\)";
+
+/// One boot, all with the same flash.
+struct Boot {
+    name: &'static str,
+    shows: &'static str,
+    firmware: Firmware,
+    without: &'static [&'static str],
+    stmm: StmmImage,
+    how: How,
+}
+
+enum How {
+    /// Commands at U-Boot's prompt.
+    Prompt(fn() -> Vec<Line>),
+    /// Nobody types: steps of the loader and of Linux (none for Linux if it is not started), and those that must be seen.
+    Alone { uefi: &'static str, linux: &'static str, expects: &'static [&'static str] },
+}
+
+const BOOTS: &[Boot] = &[
+    Boot {
+        name: "u-boot.uefi-before",
+        shows: "UEFI writes variables, for U-Boot to find",
+        firmware: Firmware::Uefi,
+        without: &[],
+        stmm: StmmImage::Plain,
+        how: How::Alone { uefi: "variables power-off", linux: "", expects: &["uefi.create", "uefi.append"] },
+    },
+    Boot {
+        name: "u-boot.prompt",
+        shows: "variables and secure boot's keys at U-Boot's prompt",
+        firmware: Firmware::UBoot,
+        without: &[],
+        stmm: StmmImage::Plain,
+        how: How::Prompt(prompt),
+    },
+    Boot {
+        name: "u-boot.linux",
+        shows: "everything kept over power-off; secure boot; Linux from U-Boot",
+        firmware: Firmware::UBoot,
+        without: &[],
+        stmm: StmmImage::Plain,
+        how: How::Alone { uefi: "u-boot secure-boot", linux: "u-boot", expects: &["uefi.from-u-boot", "uefi.unsigned-refused", "linux.u-boot.kept"] },
+    },
+    Boot {
+        name: "u-boot.uefi-after",
+        shows: "UEFI finds U-Boot's variables, and its keys enforced",
+        firmware: Firmware::Uefi,
+        without: &[],
+        stmm: StmmImage::Plain,
+        how: How::Alone {
+            uefi: "u-boot secure-boot power-off",
+            linux: "",
+            expects: &["uefi.from-u-boot", "uefi.u-boot-gone", "uefi.user-mode", "uefi.signed-boots", "uefi.unsigned-refused"],
+        },
+    },
+    Boot {
+        name: "u-boot.no-gateway",
+        shows: "no MM gateway: U-Boot says so and goes on",
+        firmware: Firmware::UBoot,
+        without: &[GATEWAY],
+        stmm: StmmImage::Plain,
+        how: How::Prompt(|| vec![
+            line("no-gateway.says-so", "printenv -e", "MM SP discovery failure[^=]*Cannot initialize UEFI sub-system"),
+            line("no-gateway.goes-on", "version", r"U-Boot 2025\.01"),
+        ]),
+    },
+    Boot {
+        name: "u-boot.no-stmm",
+        shows: "no StMM: the gateway answers for it",
+        firmware: Firmware::UBoot,
+        without: &[STMM],
+        stmm: StmmImage::Plain,
+        how: How::Prompt(|| vec![
+            line("no-stmm.not-supported", "smc 0xc400006f 0x8003", r"Res:  0xc4000070 0x80030000 0x0 0xffffffffffffffff"),
+            // EFI_DEVICE_ERROR.
+            line("no-stmm.says-so", "printenv -e", "mm_communicate failed!\\s+Error: Cannot initialize UEFI sub-system, r = 7"),
+            line("no-stmm.goes-on", "version", r"U-Boot 2025\.01"),
+        ]),
+    },
+    Boot {
+        name: "u-boot.stmm-ends",
+        shows: "StMM goes wild on a request through the gateway and is ended; U-Boot says what that means and goes on",
+        firmware: Firmware::UBoot,
+        without: &[],
+        stmm: StmmImage::Wild,
+        how: How::Prompt(|| WILD.to_vec()),
+    },
+];
+
+/// Loads an update from the disk and enrols it: what follows the four bytes of attributes that efivarfs wants.
+macro_rules! enrol {
+    ($name:expr, $file:literal, $variable:literal, $append:literal, $says:expr) => {
+        [
+            first(concat!("load virtio 0 ${kernel_addr_r} ", $file)),
+            first("setexpr address ${kernel_addr_r} + 4; setexpr size ${filesize} - 4"),
+            line($name, concat!("setenv -e -nv -bs -rt -at ", $append, "-i ${address}:${size} ", $variable), $says),
+        ]
+    };
+}
+
+/// The demonstration's vendor, as in `partitions/linux/loader/src/variables.rs`.
+macro_rules! vendor {
+    () => {
+        "-guid 6f1e5c0a-3b7d-4c52-9a84-2d1f0b97c6e5 "
+    };
+}
+
+/// What a person tries who has U-Boot with StMM for the first time: the bus, variables of each kind, then keys.
+fn prompt() -> Vec<Line> {
+    let mut lines = vec![
+        line("u-boot.bus", "armffa devlist", "arm_ffa"),
+        line("u-boot.discovery", "armffa getpart 33d532ed-e699-0942-c09c-a798d9cd722d", "id = 8003 , exec_ctxt 1 , properties"),
+        // Its payload is no offset in the buffer.
+        line("u-boot.misplaced-message", "armffa ping 0x8003", r"SP response:\s+\[LSB\]\s+fffffffffffffffe"),
+        line("u-boot.32-bit-message", "smc 0x8400006f 0x8003", r"Res:  0x84000070 0x80030000 0x0 0xffffffff$"),
+        line("u-boot.no-room-for-a-header", "smc 0xc400006f 0x8003 0 0xffe9", r"Res:  0xc4000070 0x80030000 0x0 0xfffffffffffffffe"),
+        // Of 2^63 bytes: StMM refuses it.
+        first("mw.q 5ff00000 0 3; mw.q 5ff00010 8000000000000000"),
+        line("u-boot.message-too-long", "smc 0xc400006f 0x8003 0 0", r"Res:  0xc4000070 0x80030000 0x0 0xfffffffffffffff[de]"),
+        line("u-boot.buffer-is-reserved", "load virtio 0 5ff00000 linux.efi", "would overwrite reserved memory"),
+        line("u-boot.setup-mode", "printenv -e SetupMode", r"BS\|RT\|RO, DataSize = 0x1\s+00000000: 01"),
+        line("u-boot.kept-from-uefi", concat!("printenv -e ", vendor!(), "UefiKept"), r"NV\|BS\|RT, DataSize = 0x1d\s+00000000: [0-9a-f ]+  written by UEFI,"),
+        line("u-boot.volatile-gone", concat!("printenv -e ", vendor!(), "UefiVolatile"), "not defined"),
+        line("u-boot.create", concat!("setenv -e -nv -bs -rt ", vendor!(), "UBootKept \"written by U-Boot\""), SILENCE),
+        line("u-boot.append", concat!("setenv -e -nv -bs -rt -a ", vendor!(), "UBootKept \", and appended\""), SILENCE),
+        line("u-boot.read", concat!("printenv -e ", vendor!(), "UBootKept"), r"NV\|BS\|RT, DataSize = 0x1f"),
+        line("u-boot.attributes", concat!("setenv -e -nv -bs ", vendor!(), "UBootKept \"other attributes\""), "Failed to set EFI variable"),
+        line("u-boot.volatile", concat!("setenv -e -bs -rt ", vendor!(), "UBootVolatile \"until power-off\""), SILENCE),
+        first(concat!("setenv -e -nv -bs -rt ", vendor!(), "UBootGone \"not for long\"")),
+        line("u-boot.delete", concat!("setenv -e ", vendor!(), "UBootGone"), SILENCE),
+        line("u-boot.deleted", concat!("printenv -e ", vendor!(), "UBootGone"), "not defined"),
+        line("u-boot.query", "efidebug query -bs -rt -nv", r"Max storage size 26\d{4}\s+Remaining storage size \d+\s+Max variable size \d{5}"),
+        first("setenv bootargs hello; load virtio 0 ${kernel_addr_r} hello-unsigned.efi"),
+        line("u-boot.unsigned-before-keys", "bootefi ${kernel_addr_r}", "hello from an EFI binary"),
+    ];
+    lines.extend(enrol!("u-boot.enrol-db", "db", "db", "", SILENCE));
+    lines.extend(enrol!("u-boot.enrol-kek", "KEK", "KEK", "", SILENCE));
+    lines.extend(enrol!("u-boot.enrol-pk", "PK", "PK", "", SILENCE));
+    lines.push(line("u-boot.user-mode", "printenv -e SetupMode; printenv -e SecureBoot", r"(?s)SetupMode:.*00000000: 00.*SecureBoot:.*00000000: 01"));
+    lines.extend(enrol!("u-boot.signed-update", "db-append", "db", "-a ", SILENCE));
+    for update in [
+        enrol!("u-boot.unsigned-update", "db-unsigned", "db", "", REFUSED),
+        enrol!("u-boot.rogue-update", "db-rogue", "db", "", REFUSED),
+        enrol!("u-boot.replayed-update", "db", "db", "", REFUSED),
+    ] {
+        lines.extend(update);
+    }
+    lines.extend([
+        first("load virtio 0 ${kernel_addr_r} hello-unsigned.efi"),
+        line("u-boot.unsigned-refused", "bootefi ${kernel_addr_r}", "Image not authenticated"),
+        first("load virtio 0 ${kernel_addr_r} hello-rogue.efi"),
+        line("u-boot.rogue-refused", "bootefi ${kernel_addr_r}", "Image not authenticated"),
+        first("load virtio 0 ${kernel_addr_r} hello-signed.efi"),
+        line("u-boot.signed-boots", "bootefi ${kernel_addr_r}", "hello from an EFI binary"),
+    ]);
+    lines
+}
+
+/// A message to the test driver in StMM (partitions/stmm), as `partitions/linux/loader/src/wild.rs` has it: a write to OP-TEE.
+const WILD: &[Line] = &[
+    line("stmm-ends.before", "efidebug query -bs -rt -nv", "Max storage size"),
+    first("mw.q 5ff00000 4b6e42f85a7d3c10; mw.q 5ff00008 c73af1d6049b218e; mw.q 5ff00010 20"),
+    first("mw.q 5ff00018 1; mw.q 5ff00020 e604000; mw.q 5ff00028 6675; mw.q 5ff00030 0"),
+    line("stmm-ends.request", "smc 0xc400006f 0x8003 0 0", r"Res:  0xc4000070 0x80030000 0x0 0xffffffffffffffff"),
+    line("stmm-ends.write", concat!("setenv -e -nv -bs -rt ", vendor!(), "UBootAfterwards lost"), "mm_communicate failed!\\s+## Failed to set EFI variable"),
+    line("stmm-ends.query", "efidebug query -bs -rt -nv", r"mm_communicate failed!\s+Error: Cannot query UEFI variables, r = 7"),
+    line("stmm-ends.goes-on", "version", r"U-Boot 2025\.01"),
+];
+
+/// The boots, in order: later ones find what earlier ones left in the store.
+///
+/// # Errors
+/// When a part cannot be built, or on Ctrl-C.
+pub fn run(project: &Project, progress: &Progress, settings: &Settings) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (number, one) in BOOTS.iter().enumerate() {
+        println!("Boot '{}': {}", one.name, one.shows);
+        let without = one.without.iter().map(|&name| name.to_owned()).collect();
+        let changes = Changes { memory: settings.memory, without, firmware: one.firmware, ..Changes::default() };
+        let chain = Chain::build(project, progress, settings.profile, changes)?;
+        let assembled = chain.assemble(project, NAME, one.stmm)?;
+        if number == 0 {
+            system::forget_variables(&assembled)?;
+        }
+        let machine = Machine { cpus: settings.cpus, resets: false, ..chain.machine(&assembled)? };
+        tally += match &one.how {
+            How::Prompt(lines) => dialogue(&machine, one.name, &lines())?,
+            How::Alone { uefi, linux, expects } => {
+                let item = |name: &str, value: &str| (format!("opt/bulkhead/{name}"), value.to_owned());
+                let steps = [("uefi", uefi), ("steps", linux)].into_iter().filter(|(_, steps)| !steps.is_empty());
+                let machine = Machine { fw_cfg: steps.map(|(name, steps)| item(name, steps)).collect(), ..machine };
+                let limits = Limits { silence: Duration::from_secs(120), total: Duration::from_secs(300) };
+                let outside_sum: &[&str] = &["uefi"];
+                let outside_sum = (!linux.is_empty()).then_some(outside_sum);
+                boot::boot(&machine, &Expected { name: one.name, steps: expects, outside_sum, secure: &[], limits })?
+            }
+        };
+    }
+    Ok(tally)
+}
+
+/// Boots to the prompt, has the dialogue, powers off. The boot itself is one more test.
+fn dialogue(machine: &Machine, name: &str, lines: &[Line]) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut run = machine.start()?;
+    let outcome = prompt_at(&mut run).and_then(|()| {
+        for line in lines {
+            let answer = ask(&mut run, line.typed)?;
+            let holds = Regex::new(line.says)?.is_match(&answer);
+            match (line.name, holds) {
+                ("", true) => {}
+                ("", false) => anyhow::bail!("`{}` says {answer:?}", line.typed),
+                (name, true) => {
+                    tally.passed += 1;
+                    println!("  PASS {name} `{}`: {}", line.typed, summary(&answer));
+                }
+                (name, false) => {
+                    tally.failed += 1;
+                    println!("  FAIL {name} `{}` says {answer:?}, expected {:?}", line.typed, line.says);
+                }
+            }
+        }
+        power_off(&mut run)
+    });
+    crate::interrupt::check()?;
+    match outcome {
+        Ok(()) => {
+            tally.passed += 1;
+            println!("  PASS boot.{name} powered off after {}", progress::seconds(run.elapsed()));
+        }
+        Err(error) => {
+            tally.failed += 1;
+            println!("  FAIL boot.{name} {error:#}");
+        }
+    }
+    Ok(tally)
+}
+
+/// Stops U-Boot's countdown.
+fn prompt_at(run: &mut Run) -> Result<()> {
+    run.expect(Port::Normal, &Regex::new("Hit any key to stop autoboot")?, BOOT)?;
+    run.send(Port::Normal, " ")?;
+    run.expect(Port::Normal, &Regex::new(r"\n=> ")?, ANSWER)?;
+    Ok(())
+}
+
+/// Types a command; what U-Boot says up to its next prompt.
+fn ask(run: &mut Run, typed: &str) -> Result<String> {
+    run.send(Port::Normal, &format!("{typed}\n"))?;
+    // The first line is the echo, and the prompt stands at the beginning of a line.
+    let found = run.expect(Port::Normal, &Regex::new(r"(?s)[^\n]*\n(?:(.*?)\n)?=> ")?, ANSWER).with_context(|| format!("`{typed}`"))?;
+    Ok(found[1].trim().to_owned())
+}
+
+/// The end of an answer, for a report.
+fn summary(answer: &str) -> String {
+    let last = answer.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("done");
+    last.chars().take(80).collect()
+}
+
+fn power_off(run: &mut Run) -> Result<()> {
+    run.send(Port::Normal, "poweroff\n")?;
+    let end = run.watch(&Limits { silence: ANSWER, total: run.elapsed() + ANSWER }, &mut |_| ())?;
+    ensure!(end == End::PoweredOff, "{}\n{}", end.show(), run.last_words());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_valid_and_names_are_unique() {
+        let mut names: Vec<&str> = BOOTS.iter().map(|boot| boot.name).collect();
+        for lines in BOOTS.iter().filter_map(|boot| if let How::Prompt(lines) = boot.how { Some(lines()) } else { None }) {
+            for line in &lines {
+                Regex::new(line.says).unwrap();
+                assert!(!line.typed.contains('\n'));
+            }
+            names.extend(lines.iter().map(|line| line.name).filter(|name| !name.is_empty()));
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
