@@ -1,8 +1,8 @@
 /*
  * A TCG plugin for QEMU that counts executed instructions, for `cargo xtask bench`.
  *
- * Every instruction belongs to the first of the named address ranges that it lies in; an operation is what the normal world
- * executes between two markers, hints that the CPU takes as NOPs. Each operation gives one line in the output file:
+ * Every instruction belongs to the first of the named address ranges that it lies in; an operation is what happens between
+ * two markers in the normal world or a partition, hints that the CPU takes as NOPs. Each gives one line in the output file:
  *
  *     sample <name>=<count> ...
  *
@@ -322,7 +322,7 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(block, n);
         uint32_t opcode = 0;
         qemu_plugin_insn_data(insn, &opcode, sizeof opcode);
-        if (class == normal && (opcode == HINT_BEGIN || opcode == HINT_END)) {
+        if (class != spmc && class != el3 && (opcode == HINT_BEGIN || opcode == HINT_END)) {
             qemu_plugin_register_vcpu_insn_exec_cb(insn, opcode == HINT_BEGIN ? begin : end, NO_REGISTERS, NULL);
             continue;
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::figures::Figures;
-use super::{scaling, steps};
+use super::{record, scaling, steps};
 
 /// What another SPMC needs for an operation, and what Bulkhead is to need.
 struct Reference {
@@ -74,10 +74,10 @@ const READING: &str = "
 - FFA_ID_GET is answered by the SPMD: no SPMC sees it.
 - A *bare* request is one between parties that do nothing else: one SMC there, six instructions here. What is left is what carries it.
 - A *share cycle* is MEM_SHARE, a request to the partition that retrieves, a request to it that relinquishes, and MEM_RECLAIM: the
-  SPMC's share of two direct requests is in it. The 4,096 pages are 512 ranges in three fragments. *Beside* others the tables of the
-  neighbourhood exist already, which a lone share makes and frees: growth is the difference between the last two of these rows.
-- *FFA_RUN, then FFA_YIELD* resumes a partition that yielded and ends where it yields again. A nested request is one from the
-  normal world to a partition, which sends one to the other: both are counted.
+  SPMC's share of two direct requests is in it. The 4,096 pages are 512 ranges in three fragments. Beside *neighbours* the tables of the
+  neighbourhood exist already, which a lone share makes and frees; other *shares* are far away.
+- *FFA_RUN, then FFA_YIELD* resumes a partition that yielded and ends where it yields again. A request *between partitions* is counted from
+  the call of the one that asks to its return.
 - *interrupt, then FFA_RUN* is a direct request that an interrupt of the normal world keeps from starting: FFA_INTERRUPT comes back,
   the normal world takes the interrupt and resumes the partition, which answers.
 - *secure interrupt, waiting* is one that fires in the normal world, here while that sleeps, and belongs to a partition that waits:
@@ -126,6 +126,7 @@ pub fn text(figures: &[Figures]) -> String {
     text += &beside_another(figures);
     text += &not_reached(figures);
     text += &by_step(figures);
+    text += &beside_others(figures);
     text += &scaling::document(figures);
     text += UNSEEN;
     text += &round_trip(figures);
@@ -223,6 +224,19 @@ fn by_step(figures: &[Figures]) -> String {
     }
     let sums: Vec<String> = all.iter().map(|f| thousands(f.spmc)).collect();
     text + &format!("| all | {} |\n", sums.join(" | "))
+}
+
+/// What a share costs beside many others.
+fn beside_others(figures: &[Figures]) -> String {
+    let rows = record::beside_others(figures);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n## Beside other shares\n\nInstructions of the SPMC, warm, without 1,000 other shares that live meanwhile and with them.\n\n| operation | without | with | ratio |\n|---|--:|--:|--:|\n".to_owned();
+    for (name, alone, beside) in rows {
+        let _ = writeln!(text, "| {name} | {} | {} | {} |", thousands(alone), thousands(beside), ratio(beside, alone));
+    }
+    text
 }
 
 /// What a round trip has of each, in a sentence for each kind of partition.

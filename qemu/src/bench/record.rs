@@ -105,6 +105,25 @@ pub fn compare<'a>(now: &'a [Figures], recorded: &'a [Figures]) -> Vec<Compared<
     measured.chain(missing).collect()
 }
 
+/// What other shares that live meanwhile cost a share: operations with the SPMC's instructions, and with those beside 1,000 others.
+#[must_use]
+pub fn beside_others(figures: &[Figures]) -> Vec<(String, u64, u64)> {
+    let pair = |f: &Figures| {
+        let (alone, others) = ["neighbours", "shares"].iter().find_map(|others| Some((f.instance.strip_suffix(&format!(" beside 1,000 {others}"))?, *others)))?;
+        // A single neighbour keeps the tables of the neighbourhood, as 1,000 do.
+        let alone = if others == "neighbours" { format!("{alone} beside 1 neighbour") } else { alone.to_owned() };
+        let least = figures.iter().find(|o| o.operation == f.operation && o.instance == alone)?;
+        Some((format!("{}, {}", f.operation, f.instance), least.spmc, f.spmc))
+    };
+    figures.iter().filter_map(pair).collect()
+}
+
+/// Whether a cost grows by no more than the tolerance.
+#[must_use]
+pub fn stays(least: u64, more: u64) -> bool {
+    !exceeds(more, least)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +168,14 @@ mod tests {
         let new = [one("new", 7, 0)];
         assert!(compare(&new, &[])[0].holds());
         assert_eq!(compare(&new, &[])[0].show(), "request (new) 7 instructions, none recorded yet");
+    }
+
+    #[test]
+    fn shares_beside_others_are_held_against_those_alone() {
+        let all = [one("1 page", 100, 0), one("1 page beside 1 neighbour", 90, 0), one("1 page beside 1,000 neighbours", 91, 0), one("1 page beside 1,000 shares", 106, 0)];
+        let found = beside_others(&all);
+        assert_eq!(found.iter().map(|(_, least, more)| (*least, *more)).collect::<Vec<_>>(), [(90, 91), (100, 106)]);
+        assert!(stays(90, 91) && !stays(100, 106));
     }
 
     #[test]

@@ -16,28 +16,29 @@ pub struct Beside {
 /// Tables of `figures`; with others `beside` them, the SPMC's share there and what it is here in percent of that.
 #[must_use]
 pub fn show(figures: &[Figures], beside: Option<&Beside>) -> String {
+    let widths = [longest("operation", figures.iter().map(|f| &*f.operation)), longest("instance", figures.iter().map(|f| &*f.instance))];
     let is_of_cores = |f: &&Figures| f.handovers.is_some() || f.throughput_percent.is_some();
     let (cores, counted): (Vec<&Figures>, Vec<&Figures>) = figures.iter().partition(is_of_cores);
-    let mut text = if counted.is_empty() { String::new() } else { show_counted(&counted, beside) };
+    let mut text = if counted.is_empty() { String::new() } else { show_counted(&counted, widths, beside) };
     if !cores.is_empty() {
-        text += &row_of_cores("operation", "instance", ["spmc", "more than alone", "retries", "hand-overs", "throughput"].map(str::to_owned));
+        text += &row_of_cores(widths, "operation", "instance", ["spmc", "more than alone", "retries", "hand-overs", "throughput"].map(str::to_owned));
     }
     for f in cores {
         let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
         let spmc = number(f.handovers.map(|_| f.spmc));
         let throughput = f.throughput_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent}%"));
-        text += &row_of_cores(&f.operation, &f.instance, [spmc, number(f.beyond_one_core), number(f.retries), number(f.handovers), throughput]);
+        text += &row_of_cores(widths, &f.operation, &f.instance, [spmc, number(f.beyond_one_core), number(f.retries), number(f.handovers), throughput]);
     }
     text
 }
 
-fn row_of_cores(operation: &str, instance: &str, [spmc, more, retries, handovers, throughput]: [String; 5]) -> String {
-    format!("{operation:<30} {instance:<36} {spmc:>9} {more:>15} {retries:>9} {handovers:>10} {throughput:>10}\n")
+fn row_of_cores([first, second]: [usize; 2], operation: &str, instance: &str, [spmc, more, retries, handovers, throughput]: [String; 5]) -> String {
+    format!("{operation:<first$} {instance:<second$} {spmc:>9} {more:>15} {retries:>9} {handovers:>10} {throughput:>10}\n")
 }
 
-fn show_counted(figures: &[&Figures], beside: Option<&Beside>) -> String {
+fn show_counted(figures: &[&Figures], [first, second]: [usize; 2], beside: Option<&Beside>) -> String {
     let mut text = format!(
-        "{:<30} {:<36} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
+        "{:<first$} {:<second$} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
         "operation", "instance", "spmc", "el3", "partition", "normal", "exceptions", "total", "spmc cold"
     );
     if let Some(beside) = beside {
@@ -47,7 +48,7 @@ fn show_counted(figures: &[&Figures], beside: Option<&Beside>) -> String {
     for f in figures {
         let _ = write!(
             text,
-            "{:<30} {:<36} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
+            "{:<first$} {:<second$} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
             f.operation, f.instance, f.spmc, f.el3, f.partition, f.normal, f.exceptions, f.total, f.spmc_cold
         );
         if let Some(other) = beside.and_then(|beside| beside.figures.iter().find(|e| e.is_like(f))) {
@@ -56,6 +57,11 @@ fn show_counted(figures: &[&Figures], beside: Option<&Beside>) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Width of a column with these texts and their head.
+fn longest<'a>(head: &str, texts: impl Iterator<Item = &'a str>) -> usize {
+    texts.map(str::len).fold(head.len(), usize::max)
 }
 
 fn percent(here: u64, there: u64) -> String {

@@ -1,4 +1,4 @@
-//! The benchmark as a part of `cargo xtask test`: no operation costs more than is recorded.
+//! The benchmark as a part of `cargo xtask test`: no operation costs more than is recorded, nor a share more beside others.
 
 use anyhow::Result;
 
@@ -25,6 +25,9 @@ pub fn run(project: &Project, progress: &Progress) -> Result<Tally> {
     };
     let compared = record::compare(&figures, &recorded);
     compared.iter().for_each(|one| count(one.holds(), &one.show()));
+    for (name, alone, beside) in record::beside_others(&figures) {
+        count(record::stays(alone, beside), &format!("{name}: {beside} instructions, {alone} without them"));
+    }
     failures.iter().for_each(|failure| count(false, &format!("not measured: {failure}")));
     if compared.iter().any(|one| !one.holds() || one.change == record::Change::Fell) {
         println!("  {}", record::ADVICE);

@@ -4,7 +4,7 @@
 //! operation, as it failed. Nothing here knows which SPMC is measured. The host chooses in the fw_cfg item
 //! `opt/conformance/bench` what is repeated: `growth <cores>` a few operations with so many cores turned on, [`cores`] what several cores
 //! cost each other, [`real`] calls of OP-TEE and StMM; all of this file without it.
-#![expect(unsafe_code, reason = "the markers are instructions")]
+#![expect(unsafe_code, reason = "a call without anything around it")]
 
 mod cores;
 mod real;
@@ -21,6 +21,7 @@ use bulkhead_sdk::memory::{Kind, Range};
 use bulkhead_sdk::message::{Convention, request, response_payload};
 use bulkhead_sdk::{Line, PAGE, call};
 use conformance_testkit::{Command, Drive, PROBE_EL0, PROBE_EL1, Probe};
+use conformance_testkit::marked::marked;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// One operation or several like it, by name.
@@ -90,12 +91,7 @@ const BITS: u64 = 1;
 #[inline(always)]
 fn counted<T>(work: impl FnOnce() -> T) -> T {
     UNANNOUNCED.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: HINT #0x7e does nothing.
-    unsafe { core::arch::asm!("hint #0x7e", options(nostack, preserves_flags)) };
-    let result = work();
-    // SAFETY: HINT #0x7f does nothing.
-    unsafe { core::arch::asm!("hint #0x7f", options(nostack, preserves_flags)) };
-    result
+    marked(work)
 }
 
 /// Times that something was counted and the host was not told yet what it was.
@@ -184,11 +180,14 @@ fn counted_bare(regs: &Regs) -> Regs {
     reply
 }
 
+/// From partition to partition.
 fn nested_requests(_: Instance) -> Outcome {
     for (from, to, instance) in [(PROBE_EL1, PROBE_EL0, "S-EL1 asks S-EL0"), (PROBE_EL0, PROBE_EL1, "S-EL0 asks S-EL1")] {
         let regs = request(Convention::Direct64, SELF, from.id, from.uuid, &[Command::Nested as u64, u64::from(to.id.0), 7]);
-        repeat("direct request, nested", instance, || {
-            let reply = counted(|| call(regs));
+        repeat("direct request, between partitions", instance, || {
+            // The partition that asks counts.
+            UNANNOUNCED.fetch_add(1, Ordering::Relaxed);
+            let reply = call(regs);
             let answer = response_payload(Convention::Direct64, &reply).map(|words| words[0]);
             ensure!(answer == Some(u64::from(function::MSG_SEND_DIRECT_RESP_64)), "{}", describe(&reply));
             Ok(())
@@ -343,7 +342,8 @@ fn smallest_memory_share(_: Instance) -> Outcome {
     })
 }
 
-fn memory_shares(_: Instance) -> Outcome {
+/// Shares of all sizes with these partitions; `beside` says what else is shared meanwhile.
+fn share_cycles(probes: &[(Probe, &str)], beside: &str) {
     let scattered: [Range; 128] = core::array::from_fn(|n| Range { address: UNUSED + (2 * n * PAGE) as u64, pages: 1 });
     let long: [Range; 512] = core::array::from_fn(|n| Range { address: UNUSED + (9 * n * PAGE) as u64, pages: 8 });
     let cases: [(&[Range], &str); 5] = [
@@ -353,34 +353,46 @@ fn memory_shares(_: Instance) -> Outcome {
         (&scattered, "128 scattered pages"),
         (&long, "4,096 pages in fragments"),
     ];
-    with_buffers(|| {
-        for (ranges, instance) in cases {
-            for (probe, level) in BOTH {
-                repeat("share cycle", Line::new(format_args!("{level}, {instance}")).as_str(), || counted(|| share_cycle(&probe, ranges)));
-            }
+    for (ranges, size) in cases {
+        for (probe, level) in probes {
+            repeat("share cycle", Line::new(format_args!("{level}, {size}{beside}")).as_str(), || counted(|| share_cycle(probe, ranges)));
         }
-        pass!("{} cases", 2 * cases.len())
+    }
+}
+
+fn memory_shares(_: Instance) -> Outcome {
+    with_buffers(|| {
+        share_cycles(&BOTH, "");
+        pass!("all sizes, both partitions")
     })
 }
 
-/// Shares that stay meanwhile: two numbers, so that growth shows. With one already, the tables of the neighbourhood stay.
-const ALIVE: [(usize, &str); 2] = [(1, "S-EL1, 1 page beside 1 share"), (1000, "S-EL1, 1 page beside 1,000 shares")];
+/// Where other shares are, far from [`UNUSED`].
+const ELSEWHERE: u64 = UNUSED + 0x400_0000;
+/// Shares that stay meanwhile.
+const ALIVE: usize = 1000;
+
+/// While `count` other pages from `first` on, every second one, are shared with the one at S-EL1.
+fn beside_others(count: usize, first: u64, work: impl FnOnce()) -> Result<(), Line> {
+    let mut handles = [0; ALIVE];
+    for (n, handle) in handles[..count].iter_mut().enumerate() {
+        let ranges = [Range { address: first + (2 * n * PAGE) as u64, pages: 1 }];
+        *handle = give(Kind::Share, &PROBE_EL1, &ranges, PAGE).map_err(|s| Line::new(format_args!("share {n}: {s:?}")))?;
+        retrieve_from(&PROBE_EL1, Kind::Share, *handle, SELF, TAG)?;
+    }
+    work();
+    handles[..count].iter().try_for_each(|handle| give_back(&PROBE_EL1, *handle))
+}
 
 fn memory_shares_among_others(_: Instance) -> Outcome {
+    let ranges = [Range { address: UNUSED, pages: 1 }];
+    let once = |instance| repeat("share cycle", instance, || counted(|| share_cycle(&PROBE_EL1, &ranges)));
+    // With one neighbour already, the tables of the neighbourhood stay.
+    let neighbours = UNUSED + 2 * PAGE as u64;
     with_buffers(|| {
-        for (count, instance) in ALIVE {
-            let mut handles = [0; 1000];
-            for (n, handle) in handles[..count].iter_mut().enumerate() {
-                let ranges = [Range { address: UNUSED + (2 * (n + 1) * PAGE) as u64, pages: 1 }];
-                *handle = give(Kind::Share, &PROBE_EL1, &ranges, PAGE).map_err(|s| Line::new(format_args!("share {n}: {s:?}")))?;
-                retrieve_from(&PROBE_EL1, Kind::Share, *handle, SELF, TAG)?;
-            }
-            let ranges = [Range { address: UNUSED, pages: 1 }];
-            repeat("share cycle", instance, || counted(|| share_cycle(&PROBE_EL1, &ranges)));
-            for handle in &handles[..count] {
-                give_back(&PROBE_EL1, *handle)?;
-            }
-        }
+        beside_others(1, neighbours, || once("S-EL1, 1 page beside 1 neighbour"))?;
+        beside_others(ALIVE, neighbours, || once("S-EL1, 1 page beside 1,000 neighbours"))?;
+        beside_others(ALIVE, ELSEWHERE, || share_cycles(&BOTH[..1], " beside 1,000 shares"))?;
         pass!("beside 1 and 1,000")
     })
 }

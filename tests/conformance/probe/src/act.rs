@@ -8,6 +8,7 @@ use bulkhead_sdk::memory::{self, Borrower, Description, Kind, Range};
 use bulkhead_sdk::message::{self, Convention, Request, response_payload};
 use bulkhead_sdk::{PAGE, call, call_by_smc};
 use conformance_testkit::Command;
+use conformance_testkit::marked::marked;
 use conformance_testkit::registers::{OwnEl0, OwnEl1};
 use conformance_testkit::spin::spin;
 use conformance_testkit::vectors::{check_simd, fill_simd};
@@ -226,7 +227,8 @@ fn check() -> (u64, u64) {
 
 fn nested(target: EndpointId, word: u64) -> [u64; 8] {
     let sent = [Command::Echo as u64, word, 3, 4, 5];
-    let mut reply = call(message::request(Convention::Direct64, id(), target, Uuid::NIL, &sent));
+    let regs = message::request(Convention::Direct64, id(), target, Uuid::NIL, &sent);
+    let mut reply = marked(|| call(regs));
     // A callee that yields or is interrupted goes on by FFA_RUN.
     while matches!(reply.function(), function::YIELD | function::INTERRUPT) {
         reply = call(Regs::new(&[u64::from(function::RUN), u64::from(reply.w(1))]));

@@ -47,7 +47,7 @@ commands! {
     /// (milliseconds, seed): computes for so long with patterns in its registers, or until a managed exit is asked for or a
     /// notification is pending; answers turns, registers that changed, and whether that was so.
     Spin,
-    /// (endpoint): sends Echo to it; answers function, w2, and the payload of the reply.
+    /// (endpoint): sends Echo to it, between the benchmark's markers; answers function, w2, and the payload of the reply.
     Nested,
     /// (handle, lender, tag, permissions, flags): answers 1, address, pages, ranges, fragments, attributes; or 0 and the status.
     Retrieve,

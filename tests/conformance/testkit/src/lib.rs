@@ -3,6 +3,7 @@
 #![no_std]
 
 mod command;
+pub mod marked;
 pub mod registers;
 pub mod spin;
 pub mod trials;
