@@ -4,6 +4,7 @@
 
 use crate::cpu::Cpu;
 use crate::system::SPMC;
+use crate::table_pool::POOL;
 use crate::{boot, console, context, gic, image, mmu, say, sysreg, system};
 use bulkhead_core::OUR_VERSION;
 use bulkhead_core::fault::Syndrome;
@@ -31,6 +32,7 @@ extern "C" fn primary_serve() -> ! {
     register_secondary_entry();
     let mut cpu = Cpu::start(core_index());
     let failed = usize::from(SPMC.initialise(&mut cpu));
+    POOL.lock().settle();
     let (named, loaded) = system::counts();
     if loaded - failed == named {
         say!("all partitions are up");

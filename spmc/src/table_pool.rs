@@ -61,6 +61,11 @@ impl Pool {
         Self { used: boot_pages(), ..Self::new() }
     }
 
+    /// All partitions are initialised.
+    pub fn settle(&mut self) {
+        self.shares.settle();
+    }
+
     /// Boot has left its stack.
     pub fn take_boot_stack(&mut self) {
         self.used &= !boot_pages();

@@ -245,6 +245,14 @@ pub const OWN_BOOTS: &[Boot] = &[
         groups: &["template"],
         ..PLAIN
     },
+    Boot {
+        name: "eight",
+        shows: "as many partitions as there may be",
+        spmc_manifest: "manifests/tests/spmc-eight.dts",
+        partitions: EIGHT,
+        groups: &["eight"],
+        ..PLAIN
+    },
     HARNESS,
 ];
 

@@ -1,10 +1,11 @@
 //! Who may take how much of a common pool: everyone has a reserve that nobody else can take, and what is left beyond the
-//! reserves goes to whoever comes first, up to a limit. So one who takes all that it gets starves nobody.
+//! reserves goes to whoever comes first, up to a limit. So one who takes all that it gets starves nobody. What everyone had when the
+//! system came up does not count: how much that is depends on its manifest, and it keeps it.
 
 /// Users at the most.
 pub const USERS: usize = 10;
-/// Pieces that every user finds when it needs them.
-pub const RESERVE: u16 = 10;
+/// Pieces that every user finds when it needs them: as tables, for up to 2 MiB at any place.
+pub const RESERVE: u16 = 3;
 /// Pieces that one user may have.
 pub const LIMIT: u16 = 48;
 
@@ -33,6 +34,11 @@ impl Shares {
             self.used[user] = own + 1;
         }
         may
+    }
+
+    /// The system is up: from here on it is counted who takes what.
+    pub fn settle(&mut self) {
+        self.used = [0; USERS];
     }
 
     /// Gives a piece of `user`'s back.
@@ -65,15 +71,29 @@ mod tests {
     #[test]
     fn a_greedy_user_leaves_every_other_one_its_reserve() {
         let mut shares = Shares::new();
-        let mut free = 60;
+        let mut free = 40;
         for user in 0..4 {
             assert!(shares.take(user, free));
             free -= 1;
         }
-        assert_eq!(take_all(&mut shares, 0, &mut free), 60 - 4 - 3 * (RESERVE - 1));
+        assert_eq!(take_all(&mut shares, 0, &mut free), 40 - 4 - 3 * (RESERVE - 1));
         for user in 1..4 {
             assert_eq!(take_all(&mut shares, user, &mut free), RESERVE - 1, "user {user}");
         }
+        assert_eq!(free, 0);
+    }
+
+    #[test]
+    fn who_began_with_much_has_its_reserve_too() {
+        let mut shares = Shares::new();
+        let mut free = 50;
+        for _ in 0..20 {
+            assert!(shares.take(0, free) && shares.take(1, free - 1));
+            free -= 2;
+        }
+        shares.settle();
+        assert_eq!(take_all(&mut shares, 1, &mut free), 10 - RESERVE);
+        assert_eq!(take_all(&mut shares, 0, &mut free), RESERVE);
         assert_eq!(free, 0);
     }
 

@@ -161,8 +161,10 @@ pub const PROBE_EL0: Probe = Probe { name: "probe-el0", id: EndpointId(0x8002), 
 pub const VICTIM_EL1: Probe = Probe { name: "victim-el1", id: EndpointId(0x8003), uuid: uuid(3), load_address: 0x0e80_0000, s_el0: false };
 /// The partition at S-EL0 that is ended by its own doing.
 pub const VICTIM_EL0: Probe = Probe { name: "victim-el0", id: EndpointId(0x8004), uuid: uuid(4), load_address: 0x0ea0_0000, s_el0: true };
-/// Partitions at S-EL1 that a system with eight has beside those, with one vCPU each.
-pub const FURTHER_EL1: [Probe; 2] = [
+/// What a system with eight partitions has beside those, with one vCPU each.
+pub const FURTHER: [Probe; 4] = [
     Probe { name: "third-el1", id: EndpointId(0x8005), uuid: uuid(5), load_address: 0x0e40_0000, s_el0: false },
+    Probe { name: "third-el0", id: EndpointId(0x8006), uuid: uuid(6), load_address: 0x0e50_0000, s_el0: true },
     Probe { name: "fourth-el1", id: EndpointId(0x8007), uuid: uuid(7), load_address: 0x0ec0_0000, s_el0: false },
+    Probe { name: "fourth-el0", id: EndpointId(0x8008), uuid: uuid(8), load_address: 0x0ed0_0000, s_el0: true },
 ];

@@ -9,4 +9,4 @@ pub mod spin;
 pub mod trials;
 pub mod vectors;
 
-pub use command::{Command, Drive, FURTHER_EL1, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};
+pub use command::{Command, Drive, FURTHER, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL0, VICTIM_EL1};

@@ -11,7 +11,7 @@ use bulkhead_sdk::call;
 use bulkhead_sdk::ffa::function;
 use bulkhead_sdk::message::{Convention, request};
 use conformance_testkit::spin::{spin, ticks, ticks_per_millisecond};
-use conformance_testkit::{Command, FURTHER_EL1, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL1};
+use conformance_testkit::{Command, FURTHER, PROBE_EL0, PROBE_EL1, Probe, VICTIM_EL1};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What the plugin counts.
@@ -30,7 +30,7 @@ const CORES: usize = 4;
 const COUNTS: [usize; 3] = [1, 2, CORES];
 const CASES: [Case; 3] = [
     Case { name: "a vCPU each", targets: [PROBE_EL1; CORES] },
-    Case { name: "a partition each", targets: [PROBE_EL1, VICTIM_EL1, FURTHER_EL1[0], FURTHER_EL1[1]] },
+    Case { name: "a partition each", targets: [PROBE_EL1, VICTIM_EL1, FURTHER[0], FURTHER[2]] },
     // Only one core at a time can have it.
     Case { name: "one vCPU for all", targets: [PROBE_EL0; CORES] },
 ];

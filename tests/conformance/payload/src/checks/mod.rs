@@ -5,6 +5,7 @@ mod bindings;
 mod buffers;
 mod codes;
 mod discovery;
+mod eight;
 mod failure;
 mod harness;
 pub mod indirect;
@@ -68,6 +69,7 @@ pub const TABLE: &[&[Check]] = &[
     init::second::CHECKS,
     one_core::CHECKS,
     template::CHECKS,
+    eight::CHECKS,
     harness::CHECKS,
 ];
 
