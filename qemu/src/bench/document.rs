@@ -83,6 +83,7 @@ const READING: &str = "
 - *secure interrupt, waiting* is one that fires in the normal world, here while that sleeps, and belongs to a partition that waits:
   the partition is run, takes it, waits again, and the normal world goes on.
 - *FFA_MSG_SEND2* carries eight bytes.
+- OP-TEE takes no direct request 2, as its manifest says.
 - *boot* is counted from power-on to the normal world's first instruction; what it has outside SPMC, EL3 and partitions is BL1 in flash.
 ";
 

@@ -10,7 +10,7 @@ use crate::{ensure, pass};
 use bulkhead_sdk::Line;
 use bulkhead_sdk::call;
 use bulkhead_sdk::ffa::{EndpointId, Regs, Uuid, function};
-use bulkhead_sdk::message::{Convention, request};
+use bulkhead_sdk::message::{Convention, request, response_payload};
 
 /// The operations.
 pub const ALL: &Operations = &[("op_tee", op_tee), ("stmm", stmm)];
@@ -32,6 +32,9 @@ fn op_tee(_: Instance) -> Outcome {
     pass!("version 1.0")
 }
 
+/// The service of StMM: 378daedc-f06b-4446-8314-40ab933c87a3.
+const MM_COMMUNICATION: Uuid =
+    Uuid([0x37, 0x8d, 0xae, 0xdc, 0xf0, 0x6b, 0x44, 0x46, 0x83, 0x14, 0x40, 0xab, 0x93, 0x3c, 0x87, 0xa3]);
 /// The non-secure region of StMM's manifest.
 const BUFFER: u64 = 0x5ff0_0000;
 /// gEfiSmmVariableProtocolGuid, ed32d533-99e6-4209-9cc0-2d72cdd998a7, in the order of memory.
@@ -60,8 +63,8 @@ const TEXT: usize = ATTRIBUTES + 4;
 const CONTENT: usize = TEXT + 2 * NAME.len();
 const END: usize = CONTENT + VALUE;
 
-/// One message to the variable service, sent by `send`; gives the value in the answer.
-fn variable(function_id: u64, value: &[u8; VALUE], send: fn(Regs) -> Regs) -> Result<[u8; VALUE], Line> {
+/// One message to the variable service, sent by `send` as this kind of direct request; gives the value in the answer.
+fn variable(convention: Convention, function_id: u64, value: &[u8; VALUE], send: fn(Regs) -> Regs) -> Result<[u8; VALUE], Line> {
     let mut message = [0; END];
     let mut put = |at: usize, bytes: &[u8]| message[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &VARIABLE_SERVICE);
@@ -78,9 +81,10 @@ fn variable(function_id: u64, value: &[u8; VALUE], send: fn(Regs) -> Regs) -> Re
     let buffer = BUFFER as *mut [u8; END];
     // SAFETY: RAM of the normal world in which nothing of this program lies (it is loaded above); StMM uses it only when it is asked to.
     unsafe { buffer.write_volatile(message) };
-    let regs = request(Convention::Direct64, SELF, STMM, Uuid::NIL, &[BUFFER]);
-    let reply = send(regs);
-    ensure!((reply.function(), reply.0[3]) == (function::MSG_SEND_DIRECT_RESP_64, MM_EVENT_COMPLETE), "{}", describe(&reply));
+    let reply = send(request(convention, SELF, STMM, MM_COMMUNICATION, &[BUFFER]));
+    // REQ2 is answered without a word.
+    let word = if convention == Convention::Direct2 { 0 } else { MM_EVENT_COMPLETE };
+    ensure!(response_payload(convention, &reply).is_some_and(|words| words[0] == word), "{}", describe(&reply));
     // SAFETY: as above.
     let answer = unsafe { buffer.read_volatile() };
     let status = &answer[STATUS..STATUS + 8];
@@ -92,11 +96,13 @@ fn variable(function_id: u64, value: &[u8; VALUE], send: fn(Regs) -> Regs) -> Re
 
 fn stmm(_: Instance) -> Outcome {
     let value: [u8; VALUE] = core::array::from_fn(|n| n as u8 ^ 0x5a);
-    variable(SET_VARIABLE, &value, |regs| finish(call(regs)))?;
-    repeat("direct request", "StMM, read of a 64-byte variable", || {
-        let found = variable(GET_VARIABLE, &[0; VALUE], |regs| counted(|| call(regs)))?;
-        ensure!(found == value, "the variable holds {:x?}", &found[..8]);
-        Ok(())
-    });
+    variable(Convention::Direct64, SET_VARIABLE, &value, |regs| finish(call(regs)))?;
+    for (name, convention) in [("direct request", Convention::Direct64), ("direct request 2", Convention::Direct2)] {
+        repeat(name, "StMM, read of a 64-byte variable", || {
+            let found = variable(convention, GET_VARIABLE, &[0; VALUE], |regs| counted(|| call(regs)))?;
+            ensure!(found == value, "the variable holds {:x?}", &found[..8]);
+            Ok(())
+        });
+    }
     pass!("{VALUE} bytes")
 }
