@@ -8,7 +8,7 @@
 use crate::boot_info;
 use crate::mmu::{self, Use};
 use crate::system::{FACTS, Facts, MANIFEST, MANIFESTS, MAX_SECURE_RANGES, PartitionFacts, SPMC};
-use crate::{gic, image, interface_calls, physical, platform, say, stage2};
+use crate::{gic, image, interface_calls, normal_world, physical, platform, say, stage2};
 use arrayvec::ArrayVec;
 use bulkhead_core::machine::{Address, Permissions};
 use bulkhead_core::mailbox::Buffers;
@@ -209,7 +209,9 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         let holding = Holding { state: PageState::Owned, permissions, secure, memory_type };
         let start = range.base() & !(PAGE - 1);
         let pages = (range.end().next_multiple_of(PAGE) - start) / PAGE;
-        stage2::set_holding(index, start, pages, Some(holding))
+        let mut result = Err(OutOfMemory);
+        stage2::holdings(index, &mut |holdings| result = holdings.set(start, pages, holding));
+        result
     };
     let all = Permissions { read: true, write: true, execute: !s_el0 };
     own(memory, all, true, MemoryType::Normal).map_err(tables("a partition's memory"))?;
@@ -229,7 +231,10 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         if !secure {
             // The partition's to share, as its manifest gives it; the normal world keeps its access, and may not give the pages away as
             // if they were its alone.
-            stage2::set_normal_world_state(range.base(), range.size() / PAGE, PageState::Shared).map_err(tables("memory-regions"))?;
+            let holding = Holding { state: PageState::Shared, permissions: all, secure, memory_type: MemoryType::Normal };
+            let mut result = Err(OutOfMemory);
+            normal_world::holdings(&mut |holdings| result = holdings.set(range.base(), range.size() / PAGE, holding));
+            result.map_err(tables("memory-regions"))?;
         }
     }
     let mut distributor = false;

@@ -8,10 +8,10 @@ use crate::physical;
 use crate::system::{self, SPMC};
 use crate::sysreg::{self, isb};
 use crate::virtual_timer::VirtualTimer;
-use crate::{console, exit, gic, image, simd, stage2, traps};
+use crate::{console, exit, gic, image, normal_world, simd, stage2, traps};
 use bulkhead_core::fault::{Fault, FaultKind};
 use bulkhead_core::machine::{AccessFault, Permissions};
-use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, Owner, PageState, PageTables};
+use bulkhead_core::memory::{Holding, Holdings, MemoryType, OutOfMemory, Owner, PageState, PageTables};
 use bulkhead_core::tables::PAGE;
 use bulkhead_core::{Address, Exit, Machine, VcpuId};
 use bulkhead_ffa::{Regs, function};
@@ -551,7 +551,7 @@ impl Machine for Cpu {
     fn permissions(&mut self, partition: u8, page: u64) -> Option<Permissions> {
         let own = |h: &Holding| h.secure && h.state == PageState::Owned && h.memory_type == MemoryType::Normal;
         // What the manifest gives beside the partition's own memory, it gives with the access that it says.
-        system::is_memory_of(partition, page).then(|| stage2::holdings(partition, page, 1).0).flatten().filter(own).map(|h| h.permissions)
+        system::is_memory_of(partition, page).then(|| self.holding(Owner::Partition(partition), page)).flatten().filter(own).map(|h| h.permissions)
     }
 
     fn set_permissions(&mut self, partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
@@ -583,44 +583,10 @@ impl Machine for Cpu {
 static ZEROES: [u8; 256] = [0; 256];
 
 impl PageTables for Cpu {
-    fn holdings(&self, owner: Owner, page: u64, pages: u64) -> (Option<Holding>, u64) {
+    fn holdings(&mut self, owner: Owner, work: &mut dyn FnMut(&mut dyn Holdings)) {
         match owner {
-            Owner::Partition(partition) => stage2::holdings(partition, page, pages),
-            Owner::NormalWorld => {
-                let (is_ram, pages) = system::normal_world_ram(page, pages);
-                if !is_ram {
-                    return (None, pages);
-                }
-                let (state, pages) = stage2::normal_world_states(page, pages);
-                let permissions = Permissions { read: true, write: true, execute: true };
-                (Some(Holding { state, permissions, secure: false, memory_type: MemoryType::Normal }), pages)
-            }
-        }
-    }
-
-    fn set_holding(&mut self, owner: Owner, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {
-        match owner {
-            Owner::Partition(partition) => stage2::set_holding(partition, page, pages, holding),
-            // What the normal world gave away for good is like what it lent: not its own to share.
-            Owner::NormalWorld => stage2::set_normal_world_state(page, pages, holding.map_or(PageState::Lent, |h| h.state)),
-        }
-    }
-
-    fn take_back(&mut self, owner: Owner, page: u64, pages: u64) {
-        match owner {
-            Owner::Partition(partition) => stage2::take_back(partition, page, pages),
-            // Clearing states needs no table.
-            Owner::NormalWorld => {
-                let _ = stage2::set_normal_world_state(page, pages, PageState::Owned);
-            }
-        }
-    }
-
-    fn flush(&mut self, owner: Owner) {
-        if let Owner::Partition(partition) = owner
-            && let Some(roots) = stage2::roots(partition)
-        {
-            stage2::invalidate(roots.vmid);
+            Owner::Partition(partition) => stage2::holdings(partition, work),
+            Owner::NormalWorld => normal_world::holdings(work),
         }
     }
 

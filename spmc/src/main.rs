@@ -32,6 +32,7 @@ mod interface_calls;
 mod life;
 #[cfg(target_os = "none")]
 mod mmu;
+mod normal_world;
 #[cfg(target_os = "none")]
 mod physical;
 #[cfg(target_os = "none")]

@@ -1,5 +1,4 @@
-//! The tables of every partition: stage 2 of its two IPA spaces, and stage 1 where it runs at S-EL0; and the ledger of
-//! the normal world's pages that are shared or lent.
+//! The tables of every partition: stage 2 of its two IPA spaces, and stage 1 where it runs at S-EL0.
 //!
 //! A leaf's software bits 56..55 hold the page's [`PageState`], bit 57 marks a leaf that is set though it maps nothing
 //! (a page lent to others). An S-EL0 partition has its permissions and states in stage 1, which Bulkhead owns. Its secure
@@ -8,11 +7,10 @@
 
 use crate::image;
 use crate::sysreg::{self, dsb_ish, isb};
-use crate::table_pool::{POOL, Tables, User};
+use crate::table_pool::{POOL, Pool, Tables, User};
 use bulkhead_core::machine::Permissions;
-use bulkhead_core::memory::{Holding, MemoryType, OutOfMemory, PageState};
-use bulkhead_core::page_states::PageStates;
-use bulkhead_core::tables::{ADDRESS_BITS, Mapping, PAGE, Root, TableMemory, VALID};
+use bulkhead_core::memory::{Holding, Holdings, MemoryType, OutOfMemory, PageState};
+use bulkhead_core::tables::{ADDRESS_BITS, Cursor, Mapping, PAGE, Root, TableMemory, VALID};
 use bulkhead_core::MAX_PARTITIONS;
 use spin::Mutex;
 
@@ -79,9 +77,6 @@ impl Space {
 }
 
 static SPACES: [Mutex<Space>; MAX_PARTITIONS] = [const { Mutex::new(Space::new()) }; MAX_PARTITIONS];
-
-/// Pages of the normal world that are not simply its own.
-static NORMAL_WORLD: Mutex<PageStates> = Mutex::new(PageStates::new());
 
 fn space(partition: u8) -> &'static Mutex<Space> {
     &SPACES[usize::from(partition) % MAX_PARTITIONS]
@@ -164,41 +159,27 @@ pub fn roots(partition: u8) -> Option<Roots> {
 }
 
 fn stage_2_attributes(permissions: Permissions, secure: bool, memory_type: MemoryType) -> u64 {
-    let mut bits = match memory_type {
+    let kind = match memory_type {
         MemoryType::Normal => s2::NORMAL | INNER_SHAREABLE,
         MemoryType::Device => s2::DEVICE | EXECUTE_NEVER,
     };
-    if permissions.read {
-        bits |= s2::READ;
-    }
-    if permissions.write {
-        bits |= s2::WRITE;
-    }
     // Nothing of the normal world is executed in the secure one.
-    if !permissions.execute || !secure {
-        bits |= EXECUTE_NEVER;
-    }
-    bits
+    let never = !(permissions.execute & secure);
+    kind | bit(s2::READ, permissions.read) | bit(s2::WRITE, permissions.write) | bit(EXECUTE_NEVER, never)
 }
 
 fn stage_1_attributes(permissions: Permissions, secure: bool, memory_type: MemoryType, state: PageState) -> u64 {
-    let mut bits = ACCESSED | INNER_SHAREABLE | s1::EL1_EXECUTE_NEVER | encode_state(state);
-    if memory_type == MemoryType::Device {
-        bits |= s1::DEVICE;
-    }
-    if !secure {
-        bits |= s1::NON_SECURE;
-    }
-    if permissions.read || permissions.write {
-        bits |= s1::EL0 | VALID;
-    }
-    if !permissions.write {
-        bits |= s1::READ_ONLY;
-    }
-    if !permissions.execute {
-        bits |= EXECUTE_NEVER;
-    }
-    bits
+    ACCESSED | INNER_SHAREABLE | s1::EL1_EXECUTE_NEVER | encode_state(state)
+        | bit(s1::DEVICE, memory_type == MemoryType::Device)
+        | bit(s1::NON_SECURE, !secure)
+        | bit(s1::EL0 | VALID, permissions.read | permissions.write)
+        | bit(s1::READ_ONLY, !permissions.write)
+        | bit(EXECUTE_NEVER, !permissions.execute)
+}
+
+/// The bits, if they are to be set.
+const fn bit(bits: u64, set: bool) -> u64 {
+    if set { bits } else { 0 }
 }
 
 const fn encode_state(state: PageState) -> u64 {
@@ -209,23 +190,142 @@ const fn decode_state(bits: u64) -> PageState {
     PageState::from_bits(bits >> STATE_SHIFT)
 }
 
-/// What a partition has at `page`, and at how many of the `pages` pages from there on it has the same.
-pub fn holdings(partition: u8, page: u64, pages: u64) -> (Option<Holding>, u64) {
+/// Lets `work` look at and change what a partition has, with its tables locked.
+pub fn holdings(partition: u8, work: &mut dyn FnMut(&mut dyn Holdings)) {
     let space = space(partition).lock();
-    let Some(roots) = space.roots() else { return (None, pages) };
     let mut pool = POOL.lock();
-    let tables = Tables::new(&mut pool, User::Partition(roots.vmid));
-    if let Some(stage1) = roots.stage1 {
-        let (leaf, run) = stage1.walk_run(&tables, page, pages);
-        return (leaf.and_then(|leaf| stage_1_holding(leaf.attributes)), run);
+    if let Some(roots) = space.roots() {
+        work(&mut Partition::new(&mut pool, roots));
     }
-    let (leaf, run) = roots.secure.walk_run(&tables, page, pages);
-    let secure = leaf.and_then(|leaf| stage_2_holding(leaf.attributes, true));
-    if leaf.is_some() {
-        return (secure, run);
+}
+
+/// One partition's tables while they are locked.
+struct Partition<'a> {
+    tables: Tables<'a>,
+    secure: Cursor,
+    non_secure: Cursor,
+    stage1: Option<Cursor>,
+}
+
+impl<'a> Partition<'a> {
+    fn new(pool: &'a mut Pool, roots: Roots) -> Self {
+        Self {
+            tables: Tables::new(pool, User::Partition(roots.vmid)),
+            secure: Cursor::new(roots.secure),
+            non_secure: Cursor::new(roots.non_secure),
+            stage1: roots.stage1.map(Cursor::new),
+        }
     }
-    let (leaf, run) = roots.non_secure.walk_run(&tables, page, run);
-    (leaf.and_then(|leaf| stage_2_holding(leaf.attributes, false)), run)
+
+    /// The tables in which a page of one of the address spaces stands.
+    fn cursors(&mut self, secure: bool) -> (&mut Tables<'a>, impl Iterator<Item = &mut Cursor>) {
+        let stage_2 = match (secure, &self.stage1) {
+            (true, _) => Some(&mut self.secure),
+            (false, None) => Some(&mut self.non_secure),
+            // Its non-secure stage 2 is always the same.
+            (false, Some(_)) => None,
+        };
+        (&mut self.tables, stage_2.into_iter().chain(&mut self.stage1))
+    }
+
+    /// Changes what it has at each of a run of pages.
+    fn change(&mut self, page: u64, pages: u64, to: impl Fn(Holding) -> Holding) -> Result<(), OutOfMemory> {
+        let (mut at, mut left) = (page, pages);
+        while left != 0 {
+            let (holding, run) = self.at(at, left);
+            if let Some(holding) = holding {
+                self.set(at, run, to(holding))?;
+            }
+            at += run * PAGE;
+            left -= run;
+        }
+        Ok(())
+    }
+}
+
+impl Holdings for Partition<'_> {
+    fn at(&mut self, page: u64, pages: u64) -> (Option<Holding>, u64) {
+        if let Some(stage1) = &mut self.stage1 {
+            let (leaf, run) = stage1.walk_run(&self.tables, page, pages);
+            return (leaf.and_then(|leaf| stage_1_holding(leaf.attributes)), run);
+        }
+        let (leaf, run) = self.secure.walk_run(&self.tables, page, pages);
+        if let Some(leaf) = leaf {
+            return (stage_2_holding(leaf.attributes, true), run);
+        }
+        let (leaf, run) = self.non_secure.walk_run(&self.tables, page, run);
+        (leaf.and_then(|leaf| stage_2_holding(leaf.attributes, false)), run)
+    }
+
+    fn is_free(&mut self, page: u64, pages: u64) -> bool {
+        let size = pages * PAGE;
+        match &mut self.stage1 {
+            Some(stage1) => stage1.is_free(&self.tables, page, size),
+            None => self.secure.is_free(&self.tables, page, size) && self.non_secure.is_free(&self.tables, page, size),
+        }
+    }
+
+    fn set(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), OutOfMemory> {
+        let Holding { state, permissions, secure, memory_type } = holding;
+        // Lent memory is kept in mind, and not mapped.
+        let valid = if state == PageState::Lent { 0 } else { VALID };
+        let leaf = |permissions| stage_2_attributes(permissions, secure, memory_type) | ACCESSED | encode_state(state) | valid;
+        let Some(stage1) = &mut self.stage1 else {
+            let cursor = if secure { &mut self.secure } else { &mut self.non_secure };
+            return map(&mut self.tables, cursor, page, pages, Some(leaf(permissions)));
+        };
+        if secure {
+            // Stage 1 decides what it may do there.
+            map(&mut self.tables, &mut self.secure, page, pages, Some(leaf(Permissions { read: true, write: true, execute: true })))?;
+        }
+        let attributes = stage_1_attributes(permissions, secure, memory_type, state) & !(VALID & !valid);
+        map(&mut self.tables, stage1, page, pages, Some(attributes))
+    }
+
+    fn clear(&mut self, page: u64, pages: u64, secure: bool) {
+        let (tables, cursors) = self.cursors(secure);
+        for cursor in cursors {
+            // This needs no table: blocks were parted, and what is in passing is not joined without need.
+            let _ = map(tables, cursor, page, pages, None);
+        }
+    }
+
+    fn join(&mut self) -> bool {
+        let mut room = false;
+        for secure in [true, false] {
+            let (tables, cursors) = self.cursors(secure);
+            for cursor in cursors {
+                room |= cursor.join(tables);
+            }
+        }
+        room
+    }
+
+    fn is_joined(&mut self) -> bool {
+        [true, false].iter().any(|secure| {
+            let (tables, mut cursors) = self.cursors(*secure);
+            cursors.any(|cursor| cursor.is_joined(tables))
+        })
+    }
+
+    fn part(&mut self, page: u64, pages: u64, secure: bool) -> Result<(), OutOfMemory> {
+        let (tables, mut cursors) = self.cursors(secure);
+        Ok(cursors.try_for_each(|cursor| cursor.part(tables, page, pages * PAGE))?)
+    }
+
+    fn take_back(&mut self, page: u64, pages: u64) {
+        let _ = self.change(page, pages, |held| Holding { state: PageState::Owned, ..held });
+    }
+
+    fn flush(&mut self) {
+        self.tables.invalidate();
+    }
+}
+
+/// Maps pages at their own addresses, with these attributes; `None` clears them.
+fn map(tables: &mut Tables<'_>, cursor: &mut Cursor, page: u64, pages: u64, attributes: Option<u64>) -> Result<(), OutOfMemory> {
+    let mapping = attributes.map(|attributes| Mapping { output: page, attributes });
+    Ok(cursor.set(tables, page, pages * PAGE, mapping)?)
 }
 
 /// What a leaf of stage 2 says; `None` for the vectors and tables, which are mapped and not the partition's.
@@ -244,73 +344,21 @@ fn stage_1_holding(bits: u64) -> Option<Holding> {
     (bits & PRESENT != 0).then_some(Holding { state: decode_state(bits), permissions, secure, memory_type })
 }
 
-/// Replaces what a partition has at a run of pages.
-///
-/// # Errors
-/// The pool or the partition's share of it is spent; part of the range may have changed.
-pub fn set_holding(partition: u8, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {
-    let space = space(partition).lock();
-    let Some(roots) = space.roots() else { return Err(OutOfMemory) };
-    let mut pool = POOL.lock();
-    let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
-    let size = pages * PAGE;
-    let mut set = |root: Root, attributes: Option<u64>| {
-        root.set(&mut tables, page, size, attributes.map(|attributes| Mapping { output: page, attributes }))
-    };
-    // Lent memory is kept in mind, and not mapped.
-    let mapped = |holding: Holding| if holding.state == PageState::Lent { 0 } else { VALID };
-    let stage_2 = |permissions: Permissions| {
-        holding.map(|h| stage_2_attributes(permissions, h.secure, h.memory_type) | ACCESSED | encode_state(h.state) | mapped(h))
-    };
-    match (roots.stage1, holding) {
-        (Some(stage1), _) => {
-            if holding.is_none_or(|h| h.secure) {
-                // Stage 1 decides what it may do there.
-                set(roots.secure, stage_2(Permissions { read: true, write: true, execute: true }))?;
-            }
-            let leaf = |h: Holding| stage_1_attributes(h.permissions, h.secure, h.memory_type, h.state) & !(VALID & !mapped(h));
-            set(stage1, holding.map(leaf))?;
-        }
-        (None, Some(holding)) => set(if holding.secure { roots.secure } else { roots.non_secure }, stage_2(holding.permissions))?,
-        (None, None) => {
-            set(roots.secure, None)?;
-            set(roots.non_secure, None)?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes pages that a partition shared or lent exclusively its own again.
-pub fn take_back(partition: u8, page: u64, pages: u64) {
-    let _ = change(partition, page, pages, |held| Holding { state: PageState::Owned, ..held });
-}
-
-/// Changes what a partition has at each of a run of pages.
-fn change(partition: u8, page: u64, pages: u64, to: impl Fn(Holding) -> Holding) -> Result<(), OutOfMemory> {
-    let mut at = page;
-    while at < page + pages * PAGE {
-        let (holding, run) = holdings(partition, at, pages - (at - page) / PAGE);
-        if let Some(holding) = holding {
-            set_holding(partition, at, run, Some(to(holding)))?;
-        }
-        at += run * PAGE;
-    }
-    Ok(())
-}
-
 /// Changes an S-EL0 partition's permissions at pages that it has.
 ///
 /// # Errors
 /// The pool or the partition's share of it is spent.
 pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
-    change(partition, page, pages, |held| Holding { permissions, ..held })?;
-    if let Some(roots) = roots(partition) {
-        invalidate(roots.vmid);
-    }
+    let space = space(partition).lock();
+    let mut pool = POOL.lock();
+    let mut partition = Partition::new(&mut pool, space.roots().ok_or(OutOfMemory)?);
+    let result = partition.change(page, pages, |held| Holding { permissions, ..held });
+    // Also where only a part has changed.
+    partition.flush();
     if permissions.execute {
         sysreg::invalidate_instruction_caches();
     }
-    Ok(())
+    result
 }
 
 /// Maps Bulkhead's page of EL1 vectors into an S-EL0 partition: executable by EL1, invisible to EL0.
@@ -328,21 +376,4 @@ pub fn map_vectors(partition: u8, page: u64) -> Result<(), OutOfMemory> {
     let Some(stage1) = roots.stage1 else { return Ok(()) };
     let attributes = ACCESSED | INNER_SHAREABLE | s1::READ_ONLY | EXECUTE_NEVER | VALID;
     stage1.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes })).map_err(OutOfMemory::from)
-}
-
-/// The state of a page of the normal world's RAM, and how many of the `pages` pages from there on have the same.
-pub fn normal_world_states(page: u64, pages: u64) -> (PageState, u64) {
-    let states = NORMAL_WORLD.lock();
-    let mut pool = POOL.lock();
-    states.run(&Tables::new(&mut pool, User::NormalWorld), page, pages)
-}
-
-/// Notes the state of pages of the normal world's RAM.
-///
-/// # Errors
-/// The pool or the normal world's share of it is spent.
-pub fn set_normal_world_state(page: u64, pages: u64, state: PageState) -> Result<(), OutOfMemory> {
-    let mut states = NORMAL_WORLD.lock();
-    let mut pool = POOL.lock();
-    states.set(&mut Tables::new(&mut pool, User::NormalWorld), page, pages, state).map_err(OutOfMemory::from)
 }

@@ -72,13 +72,9 @@ pub fn is_memory_of(partition: u8, page: u64) -> bool {
     facts(partition).is_some_and(|facts| holds(&facts.memory, page, 1))
 }
 
-/// Whether a page is RAM that the normal world may share, and how many of the `pages` pages from there on are alike.
-pub fn normal_world_ram(page: u64, pages: u64) -> (bool, u64) {
-    let range = FACTS.get().and_then(|facts| facts.normal_world.iter().find(|range| holds(range, page, 1)));
-    match range {
-        Some(range) => (true, pages.min((range.end() - page) / bulkhead_core::tables::PAGE).max(1)),
-        None => (false, 1),
-    }
+/// The range of RAM that the normal world may share in which a page is.
+pub fn normal_world_ram(page: u64) -> Option<AddressRange> {
+    FACTS.get()?.normal_world.iter().find(|range| holds(range, page, bulkhead_core::tables::PAGE)).copied()
 }
 
 fn holds(range: &AddressRange, start: u64, bytes: u64) -> bool {

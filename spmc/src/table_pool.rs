@@ -53,7 +53,7 @@ pub fn boot_guard() -> u64 {
 impl Pool {
     /// Nothing taken: for the static.
     const fn new() -> Self {
-        Self { used: 0, shares: Shares::new(), notes: [Note { live: 0, empty: 0 }; MAX_PAGES] }
+        Self { used: 0, shares: Shares::new(), notes: [Note { live: 0, empty: 0, joined: false }; MAX_PAGES] }
     }
 
     /// The pool while boot has its stack in it.
@@ -160,7 +160,11 @@ impl TableMemory for Tables<'_> {
             User::Own => crate::mmu::invalidate(),
             // No hardware walks this table.
             User::NormalWorld => {}
-            User::Partition(vmid) => crate::stage2::invalidate(vmid),
+            User::Partition(vmid) => {
+                crate::stage2::invalidate(vmid);
+                // Its barriers waited for the writes.
+                self.dirty = false;
+            }
         }
     }
 }

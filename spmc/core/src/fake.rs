@@ -15,7 +15,7 @@ pub use guest::Guest;
 
 use crate::fault::{Fault, FaultKind};
 use crate::machine::{AccessFault, Address, Exit, Machine, Permissions};
-use crate::memory::{Holding, MemoryType, OutOfMemory, Owner, PageState, PageTables};
+use crate::memory::{Holding, Holdings, MemoryType, OutOfMemory, Owner, PageState, PageTables};
 use crate::spmc::Spmc;
 use crate::tables::PAGE;
 use crate::vcpu::VcpuId;
@@ -162,6 +162,8 @@ pub struct World {
     pub tables_spent: bool,
     /// Changes of holdings until one fails half-way for want of a table.
     pub changes_left: Option<u64>,
+    /// Blocks that can be parted until there is no table for another; `None`: nobody has any.
+    pub parts_left: Option<u64>,
     /// Pages that translations may still lead a holder to, with or without a holding.
     reachable: BTreeSet<(u8, u64)>,
     /// What happened, oldest first.
@@ -235,8 +237,8 @@ impl World {
     }
 
     /// Checks that nobody gets a page while another one's exclusive access is not gone on all cores, nor alone what another has.
-    fn assert_free(&self, place: (u8, u64), holding: Option<Holding>) {
-        if let Some(holding) = holding.filter(|holding| holding.state != PageState::Lent) {
+    fn assert_free(&self, place: (u8, u64), holding: Holding) {
+        if holding.state != PageState::Lent {
             for other in (0..MAX_PARTITIONS as u8).chain([u8::MAX]).map(|holder| (holder, place.1)).filter(|other| *other != place && self.reachable.contains(other)) {
                 let theirs = self.holdings.get(&other).map(|theirs| theirs.state);
                 let together = [Some(holding.state), theirs].iter().all(|state| matches!(state, Some(PageState::Shared | PageState::Borrowed)));
@@ -329,52 +331,91 @@ fn key(owner: Owner) -> u8 {
     }
 }
 
-impl PageTables for Fake {
-    fn holdings(&self, owner: Owner, page: u64, pages: u64) -> (Option<Holding>, u64) {
-        let world = self.world();
-        let at = |n: u64| world.holdings.get(&(key(owner), page + n * PAGE)).copied();
+/// What one holder has.
+struct Tables<'a> {
+    machine: &'a Fake,
+    holder: u8,
+}
+
+impl Holdings for Tables<'_> {
+    fn at(&mut self, page: u64, pages: u64) -> (Option<Holding>, u64) {
+        let world = self.machine.world();
+        let at = |n: u64| world.holdings.get(&(self.holder, page + n * PAGE)).copied();
         let first = at(0);
         // Real tables count no further than one of them reaches.
         let same = (1..pages.min(7)).take_while(|n| at(*n) == first).count() as u64;
         (first, 1 + same)
     }
 
-    fn set_holding(&mut self, owner: Owner, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory> {
-        let mut world = self.world();
+    fn is_free(&mut self, page: u64, pages: u64) -> bool {
+        let world = self.machine.world();
+        (0..pages).all(|n| !world.holdings.contains_key(&(self.holder, page + n * PAGE)))
+    }
+
+    fn set(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), OutOfMemory> {
+        let mut world = self.machine.world();
         // A page that its holder has, and that is exclusively its own again, was so before: that needs no table.
-        let restores = holding.is_some_and(|h| h.state == PageState::Owned) && world.holdings.contains_key(&(key(owner), page));
-        let counts = holding.is_some() && !restores;
+        let counts = holding.state != PageState::Owned || !world.holdings.contains_key(&(self.holder, page));
         let fails = counts && world.changes_left == Some(0);
         if counts {
             world.changes_left = world.changes_left.and_then(|left| left.checked_sub(1));
         }
         for n in 0..if fails { pages / 2 } else { pages } {
-            let place = (key(owner), page + n * PAGE);
-            if holding.is_some() && world.tables_spent && !world.holdings.contains_key(&place) {
+            let place = (self.holder, page + n * PAGE);
+            if world.tables_spent && !world.holdings.contains_key(&place) {
                 return Err(OutOfMemory);
             }
             world.assert_free(place, holding);
-            world.hold(place, holding);
+            world.hold(place, Some(holding));
         }
         if fails { Err(OutOfMemory) } else { Ok(()) }
     }
 
-    fn take_back(&mut self, owner: Owner, page: u64, pages: u64) {
-        let mut world = self.world();
+    fn clear(&mut self, page: u64, pages: u64, secure: bool) {
+        let mut world = self.machine.world();
         for n in 0..pages {
-            let place = (key(owner), page + n * PAGE);
+            let place = (self.holder, page + n * PAGE);
+            let there = world.holdings.get(&place);
+            assert!(there.is_none_or(|held| held.secure == secure && held.state != PageState::Owned), "{place:x?}: {there:?} is not to be cleared");
+            world.hold(place, None);
+        }
+    }
+
+    fn is_joined(&mut self) -> bool {
+        self.machine.world().parts_left.is_some()
+    }
+
+    fn part(&mut self, _: u64, _: u64, _: bool) -> Result<(), OutOfMemory> {
+        let mut world = self.machine.world();
+        let left = world.parts_left.and_then(|left| left.checked_sub(1));
+        world.parts_left = left.or(world.parts_left);
+        left.map(|_| ()).ok_or(OutOfMemory)
+    }
+
+    fn take_back(&mut self, page: u64, pages: u64) {
+        let mut world = self.machine.world();
+        for n in 0..pages {
+            let place = (self.holder, page + n * PAGE);
             if let Some(held) = world.holdings.get(&place).copied() {
-                world.hold(place, Some(Holding { state: PageState::Owned, ..held }));
+                let owned = Holding { state: PageState::Owned, ..held };
+                world.assert_free(place, owned);
+                world.hold(place, Some(owned));
             }
         }
     }
 
-    fn flush(&mut self, owner: Owner) {
-        let mut world = self.world();
+    fn flush(&mut self) {
+        let mut world = self.machine.world();
         let world = &mut *world;
         let holdings = &world.holdings;
         let allowed = |place: &(u8, u64)| holdings.get(place).is_some_and(|holding: &Holding| holding.state != PageState::Lent);
-        world.reachable.retain(|place| place.0 != key(owner) || allowed(place));
+        world.reachable.retain(|place| place.0 != self.holder || allowed(place));
+    }
+}
+
+impl PageTables for Fake {
+    fn holdings(&mut self, owner: Owner, work: &mut dyn FnMut(&mut dyn Holdings)) {
+        work(&mut Tables { machine: self, holder: key(owner) });
     }
 
     fn zero(&mut self, start: Address, pages: u64) -> Result<(), AccessFault> {

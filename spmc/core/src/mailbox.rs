@@ -188,7 +188,7 @@ impl Spmc {
 /// # Errors
 /// DENIED for a page that is not exclusively the owner's; INVALID_PARAMETERS for one that is no memory to read and write. A
 /// partition's address that leads nowhere is as invalid as another page; the normal world's is physical, and so somebody else's.
-pub(crate) fn place<M: Machine>(machine: &M, owner: Owner, page: u64, writes: bool) -> Result<Address, Status> {
+pub(crate) fn place<M: Machine>(machine: &mut M, owner: Owner, page: u64, writes: bool) -> Result<Address, Status> {
     let absent = if owner == Owner::NormalWorld { Status::Denied } else { Status::InvalidParameters };
     if !page.is_multiple_of(BUFFER_SIZE) {
         return Err(Status::InvalidParameters);

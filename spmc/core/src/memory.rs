@@ -15,7 +15,7 @@ pub(crate) mod tests;
 use crate::machine::{AccessFault, Address, Machine, Permissions};
 use bulkhead_ffa::{EndpointId, Status, Version};
 use layout::Relinquish;
-use ledger::{Joined, Run};
+pub use ledger::{Run, Runs, Terms};
 use pool::{Link, Pool};
 pub(crate) use ledger::Pinned;
 pub(crate) use retrieve::Reply;
@@ -106,35 +106,127 @@ impl From<crate::tables::OutOfTables> for OutOfMemory {
     }
 }
 
+impl From<OutOfMemory> for Status {
+    fn from(_: OutOfMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
 /// The page tables of all holders. Addresses are physical, and equal to the holders' intermediate ones.
 pub trait PageTables {
-    /// What `owner` has at `page`, `None` when it has nothing there; and how many pages from there on it holds alike: at least
-    /// one, at most `pages`. There may be more of them behind those counted.
-    fn holdings(&self, owner: Owner, page: u64, pages: u64) -> (Option<Holding>, u64);
+    /// Calls `work` once to look at and change what `owner` has; not if it has no tables at all. They are locked meanwhile, once
+    /// for all that a call does there; the changes are in memory for every core's table walks when this returns.
+    fn holdings(&mut self, owner: Owner, work: &mut dyn FnMut(&mut dyn Holdings));
 
     /// What `owner` has at `page`.
-    fn holding(&self, owner: Owner, page: u64) -> Option<Holding> {
-        self.holdings(owner, page, 1).0
+    fn holding(&mut self, owner: Owner, page: u64) -> Option<Holding> {
+        let mut holding = None;
+        self.holdings(owner, &mut |holdings| holding = holdings.at(page, 1).0);
+        holding
     }
-
-    /// Replaces what `owner` has at `pages` pages from `page` on. Access that this takes away is gone only after
-    /// [`Self::flush`].
-    ///
-    /// # Errors
-    /// [`OutOfMemory`]: part of the range may have changed; writing what was there before, or `None`, needs no new table.
-    fn set_holding(&mut self, owner: Owner, page: u64, pages: u64, holding: Option<Holding>) -> Result<(), OutOfMemory>;
-
-    /// Makes pages that `owner` shared or lent exclusively its own again; pages that it does not hold stay so. This needs no table.
-    fn take_back(&mut self, owner: Owner, page: u64, pages: u64);
-
-    /// Makes earlier changes of `owner`'s tables effective on all cores, in both address spaces.
-    fn flush(&mut self, owner: Owner);
 
     /// Fills pages with zeroes.
     ///
     /// # Errors
     /// [`AccessFault`] when the bus refuses.
     fn zero(&mut self, start: Address, pages: u64) -> Result<(), AccessFault>;
+}
+
+/// What one holder has, by its page tables.
+pub trait Holdings {
+    /// What it has at `page`, `None` when it has nothing there; and how many pages from there on it holds alike: at least
+    /// one, at most `pages`. There may be more of them behind those counted.
+    fn at(&mut self, page: u64, pages: u64) -> (Option<Holding>, u64);
+
+    /// Whether it has nothing at any of these pages.
+    fn is_free(&mut self, page: u64, pages: u64) -> bool;
+
+    /// Marks pages from `page` on as shared or lent that it holds alike and may give away (see [`ledger::givable`]). What it had
+    /// there, and how many were marked: at least one, at most `pages`, and no more behind a smaller number need be different.
+    ///
+    /// # Errors
+    /// DENIED when it may not give away the page at `page`; NO_MEMORY. Nothing has changed.
+    fn mark(&mut self, page: u64, pages: u64, to: PageState, write: bool) -> Result<(Holding, u64), Status> {
+        let (holding, pages) = self.at(page, pages);
+        let held = ledger::givable(holding, write)?;
+        if self.set(page, pages, Holding { state: to, ..held }).is_err() {
+            // Writing what was there before needs no table.
+            let _ = self.set(page, pages, held);
+            return Err(Status::NoMemory);
+        }
+        Ok((held, pages))
+    }
+
+    /// Replaces what it has at `pages` pages from `page` on. Access that this takes away is gone only after [`Self::flush`].
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]: part of the range may have changed; writing what was there before, or clearing it, needs no new table.
+    fn set(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), OutOfMemory>;
+
+    /// Takes from it what was set for exactly these pages, in a state other than [`PageState::Owned`], in the secure or the
+    /// non-secure address space. This needs no table after [`Self::part`]. Access is gone only after [`Self::flush`].
+    fn clear(&mut self, page: u64, pages: u64, secure: bool);
+
+    /// Makes room in the tables by what may make [`Self::part`] necessary; whether there is some now.
+    fn join(&mut self) -> bool {
+        false
+    }
+
+    /// Whether [`Self::part`] may be necessary.
+    fn is_joined(&mut self) -> bool {
+        false
+    }
+
+    /// Prepares what [`Self::clear`] does; nothing else changes.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    fn part(&mut self, _page: u64, _pages: u64, _secure: bool) -> Result<(), OutOfMemory> {
+        Ok(())
+    }
+
+    /// Makes pages that it shared, lent or borrowed, set for exactly these pages, exclusively its own; pages that it does not hold
+    /// stay so. This needs no table.
+    fn take_back(&mut self, page: u64, pages: u64);
+
+    /// Makes earlier changes effective on all cores, in both address spaces.
+    fn flush(&mut self);
+
+    // Each of the following is a whole pass over a transaction, so that only one call in it is not known to the compiler.
+
+    /// See [`ledger::give`].
+    ///
+    /// # Errors
+    /// As there.
+    fn give(&mut self, runs: Runs<'_>, to: PageState, write: bool, pinned: &[u64]) -> Result<Terms, Status> {
+        ledger::give(self, &runs, to, write, pinned)
+    }
+
+    /// See [`ledger::grant`].
+    ///
+    /// # Errors
+    /// As there.
+    fn grant(&mut self, runs: Runs<'_>, holding: Holding) -> Result<(), Status> {
+        ledger::grant(self, runs, holding)
+    }
+
+    /// See [`ledger::withdraw`].
+    ///
+    /// # Errors
+    /// As there.
+    fn withdraw(&mut self, runs: Runs<'_>, secure: bool) -> Result<(), Status> {
+        ledger::withdraw(self, runs, secure)
+    }
+
+    /// As [`Self::clear`], for pages to which it has no access.
+    fn forget(&mut self, runs: Runs<'_>, secure: bool) {
+        ledger::forget(self, runs, usize::MAX, secure);
+    }
+
+    /// As [`Self::take_back`].
+    fn take_all_back(&mut self, runs: Runs<'_>) {
+        ledger::take_back(self, runs);
+    }
 }
 
 /// Bytes that are copied from or to a guest at a time: an RX or TX buffer.
@@ -233,18 +325,22 @@ impl MemoryManager {
         match (zero, transaction.kind, borrower.read_only) {
             (true, Kind::Share, _) => return Err(Status::InvalidParameters),
             (true, _, true) => return Err(Status::Denied),
-            _ => self.end_borrowing(machine, slot, link, zero || borrower.zero_after),
+            _ => {}
         }
+        if let owner @ Owner::Partition(_) = borrower.owner() {
+            let secure = transaction.traits.has(Traits::SECURE);
+            let mut result = Err(Status::Aborted);
+            machine.holdings(owner, &mut |borrower| result = borrower.withdraw(self.runs(slot), secure));
+            result?;
+        }
+        self.end_borrowing(machine, slot, link, zero || borrower.zero_after);
         Ok(())
     }
 
-    /// Takes the memory from a borrower that has it.
+    /// A borrower that had the memory has it no more.
     fn end_borrowing<T: PageTables>(&mut self, tables: &mut T, slot: usize, link: Link, zero: bool) {
         let Some(borrower) = self.borrowers.get_mut(link) else { return };
         (borrower.retrieved, borrower.zero_after, borrower.transfer) = (false, false, Transfer::NONE);
-        if let owner @ Owner::Partition(_) = borrower.owner() {
-            ledger::withdraw(tables, owner, self.runs(slot));
-        }
         let transaction = &mut self.transactions[slot];
         transaction.retrieved -= 1;
         if zero {
@@ -292,7 +388,7 @@ impl MemoryManager {
 
     /// Gives the memory back to the lender and forgets the transaction.
     fn end<T: PageTables>(&mut self, tables: &mut T, slot: usize) {
-        ledger::take_back(tables, lender_of(slot), self.runs(slot));
+        tables.holdings(lender_of(slot), &mut |lender| lender.take_all_back(self.runs(slot)));
         self.free(slot);
     }
 
@@ -306,6 +402,9 @@ impl MemoryManager {
             let failed = |(_, b): &(Link, Borrower)| b.partition == partition && b.retrieved;
             let borrowed = self.borrowers.iter(self.transactions[slot].borrowers).find(failed);
             if let Some((link, borrower)) = borrowed.filter(|_| state != State::Donated) {
+                // Its tables lead nowhere by now ([`Machine::quiesce`]), so that this needs none.
+                let secure = self.transactions[slot].traits.has(Traits::SECURE);
+                tables.holdings(Owner::Partition(partition), &mut |borrower| _ = borrower.withdraw(self.runs(slot), secure));
                 self.end_borrowing(tables, slot, link, borrower.zero_after);
             }
             if lender_of(slot) != Owner::Partition(partition) {
@@ -344,15 +443,10 @@ impl MemoryManager {
         self.borrowers.iter(self.transactions[slot].borrowers).find(|(_, b)| b.id == id)
     }
 
-    /// The ranges as they were sent.
-    fn ranges(&self, slot: usize) -> impl Iterator<Item = Run> + Clone {
-        let transaction = &self.transactions[slot];
-        self.cells.iter(transaction.cells).skip(transaction.word_cells()).map(|(_, cell)| cell.run())
-    }
-
     /// The ranges, joined where they touch.
-    fn runs(&self, slot: usize) -> impl Iterator<Item = Run> + Clone {
-        Joined::new(self.ranges(slot))
+    fn runs(&self, slot: usize) -> Runs<'_> {
+        let transaction = &self.transactions[slot];
+        Runs::new(self.cells.iter_from(transaction.cells, transaction.word_cells()))
     }
 
     /// The implementation-defined words that a borrower was sent.
@@ -473,14 +567,6 @@ impl MemoryManager {
         self.transactions[slot].ranges_promised = ranges as u16;
         self.transactions[slot].worded = worded as u8;
         Ok(())
-    }
-
-    fn add_range(&mut self, slot: usize, run: Run) -> Result<(), Status> {
-        // No such memory: nobody can own it.
-        let range = Cell::range(run).ok_or(Status::Denied)?;
-        let transaction = &mut self.transactions[slot];
-        transaction.pages += run.pages as u16;
-        self.cells.push(&mut transaction.cells, range).map_err(|_| Status::NoMemory)
     }
 
     /// Adds a borrower, before any ranges; `words` are its implementation-defined ones.

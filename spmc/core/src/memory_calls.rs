@@ -42,13 +42,12 @@ impl Spmc {
     /// Asked for under the memory lock.
     fn pinned(&self, call: &Call, own: &Buffers) -> Pinned {
         let vms = if matches!(call.from, From::NormalWorld) { self.vm_pages() } else { [0; VM_PAGES] };
-        // Where there is no other page, one's own stands twice.
-        let mut pinned = [own.rx.pa; 2 + VM_PAGES];
-        pinned[0] = own.tx.pa;
-        for (place, page) in pinned[2..].iter_mut().zip(vms).filter(|(_, page)| *page != 0) {
-            *place = page;
-        }
-        pinned
+        [own.tx.pa, own.rx.pa].into_iter().chain(vms.into_iter().filter(|page| *page != 0)).collect()
+    }
+
+    /// A piece of a descriptor that is in the caller's TX buffer.
+    fn sending(&self, call: &Call, own: &Buffers, kind: Kind, total: u32, fragment: u32) -> Sending {
+        Sending { sender: self.party(call), kind, total, fragment, from: own.tx, pinned: self.pinned(call, own) }
     }
 
     /// FFA_MEM_SHARE, FFA_MEM_LEND and FFA_MEM_DONATE.
@@ -62,14 +61,7 @@ impl Spmc {
         let mailbox = self.endpoint(call.from).mailbox.lock();
         let buffers = mailbox.buffers(Status::InvalidParameters)?;
         let mut memory = self.lock_memory(call)?;
-        let sending = Sending {
-            sender: self.party(call),
-            kind,
-            total: call.regs.w(1),
-            fragment: call.regs.w(2),
-            from: buffers.tx,
-            pinned: self.pinned(call, &buffers),
-        };
+        let sending = self.sending(call, &buffers, kind, call.regs.w(1), call.regs.w(2));
         let progress = memory.send(machine, &sending, |id| self.borrower(id))?;
         Ok(self.progress(progress))
     }
@@ -102,14 +94,8 @@ impl Spmc {
         }
         let named_sender = (call.regs.w(4) >> 16) as u16;
         let mut memory = self.lock_memory(call)?;
-        let sending = Sending {
-            sender: self.party(call),
-            kind: Kind::Share,
-            total: 0,
-            fragment: call.regs.w(3),
-            from: buffers.tx,
-            pinned: self.pinned(call, &buffers),
-        };
+        // The first piece said which kind, and how long the whole is.
+        let sending = self.sending(call, &buffers, Kind::Share, 0, call.regs.w(3));
         let progress = memory.send_more(machine, &sending, handle_of(call), named_sender)?;
         Ok(self.progress(progress))
     }

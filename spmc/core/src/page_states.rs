@@ -25,35 +25,64 @@ struct Chunk {
 pub struct PageStates {
     /// By number.
     chunks: ArrayVec<Chunk, MAX_TABLES>,
+    /// Where the last one was: the next page is mostly about there.
+    last: usize,
 }
 
 impl PageStates {
     /// All pages are their owner's.
     #[must_use]
     pub const fn new() -> Self {
-        Self { chunks: ArrayVec::new_const() }
+        Self { chunks: ArrayVec::new_const(), last: 0 }
     }
 
     /// The state of the page at address `page`, and how many pages from there on have it: at least one, at most `pages`; there
     /// may be more of them behind those counted.
-    pub fn run(&self, memory: &impl TableMemory, page: u64, pages: u64) -> (PageState, u64) {
+    pub fn run(&mut self, memory: &impl TableMemory, page: u64, pages: u64) -> (PageState, u64) {
         let first = page / PAGE % TABLE_PAGES;
         let end = (first + pages.max(1)).min(TABLE_PAGES);
-        let Ok(place) = self.find(page / PAGE / TABLE_PAGES) else { return (PageState::Owned, end - first) };
-        let table = self.chunks[place].table;
-        let state = memory.read(table, (first / WORD_PAGES) as usize) >> (2 * (first % WORD_PAGES)) & 3;
+        let Ok(table) = self.table(page / PAGE / TABLE_PAGES) else { return (PageState::Owned, end - first) };
+        let mut word = memory.read(table, (first / WORD_PAGES) as usize);
+        let state = word >> (2 * (first % WORD_PAGES)) & 3;
         let mut at = first;
-        while at < end {
+        loop {
             // Pairs that differ, from `at` on.
-            let different = (memory.read(table, (at / WORD_PAGES) as usize) ^ LOW * state) >> (2 * (at % WORD_PAGES));
+            let different = (word ^ LOW * state) >> (2 * (at % WORD_PAGES));
             let left = WORD_PAGES - at % WORD_PAGES;
             let alike = u64::from(different.trailing_zeros() / 2).min(left);
             at += alike;
-            if alike < left {
+            if alike < left || at >= end {
                 break;
             }
+            word = memory.read(table, (at / WORD_PAGES) as usize);
         }
         (PageState::from_bits(state), at.min(end) - first)
+    }
+
+    /// Gives `state` to pages from `page` on that are their owner's, up to the first that is not: how many that were, at most
+    /// `pages`. There may be more behind the end of a table.
+    ///
+    /// # Errors
+    /// [`OutOfTables`]: nothing has changed.
+    pub fn mark(&mut self, memory: &mut impl TableMemory, page: u64, pages: u64, state: PageState) -> Result<u64, OutOfTables> {
+        let (number, first) = (page / PAGE / TABLE_PAGES, page / PAGE % TABLE_PAGES);
+        let table = self.table(number).or_else(|_| self.add(memory, number))?;
+        let end = TABLE_PAGES.min(first + pages);
+        let mut at = first;
+        while at < end {
+            let (word, offset) = ((at / WORD_PAGES) as usize, at % WORD_PAGES);
+            let old = memory.read(table, word);
+            // As many as are free, up to the end of the word.
+            let free = u64::from((old >> (2 * offset)).trailing_zeros() / 2).min(WORD_PAGES - offset);
+            let count = free.min(end - at);
+            if count == 0 {
+                break;
+            }
+            memory.write(table, word, old | LOW * state as u64 & mask(offset, count));
+            at += count;
+        }
+        memory.note(table).live += (at - first) as u16;
+        Ok(at - first)
     }
 
     /// Sets the state of `pages` pages.
@@ -61,32 +90,42 @@ impl PageStates {
     /// # Errors
     /// [`OutOfTables`]: a part of the range may have changed; making it its owner's needs no table.
     pub fn set(&mut self, memory: &mut impl TableMemory, page: u64, pages: u64, state: PageState) -> Result<(), OutOfTables> {
-        let (mut at, end) = (page / PAGE, page / PAGE + pages);
-        while at < end {
-            let number = at / TABLE_PAGES;
-            let next = end.min((number + 1) * TABLE_PAGES);
-            let place = match self.find(number) {
-                Ok(place) => place,
-                Err(_) if state == PageState::Owned => {
-                    at = next;
-                    continue;
+        let (mut at, mut left) = (page / PAGE, pages);
+        while left != 0 {
+            let offset = at % TABLE_PAGES;
+            let here = left.min(TABLE_PAGES - offset);
+            match self.table(at / TABLE_PAGES) {
+                Err(_) if state == PageState::Owned => {}
+                table => {
+                    let table = table.or_else(|_| self.add(memory, at / TABLE_PAGES))?;
+                    if fill(memory, table, offset, here, LOW * state as u64) {
+                        self.prune_if_many(memory);
+                    }
                 }
-                Err(_) => self.add(memory, number)?,
-            };
-            fill(memory, self.chunks[place].table, at % TABLE_PAGES, next - at, LOW * state as u64);
-            at = next;
-        }
-        if state == PageState::Owned && self.chunks.iter().filter(|c| memory.note(c.table).live == 0).count() > KEPT {
-            self.prune(memory);
+            }
+            at += here;
+            left -= here;
         }
         Ok(())
     }
 
+    /// The table that has this number; or where it would be.
+    #[inline]
+    fn table(&mut self, number: u64) -> Result<u64, usize> {
+        if let Some(chunk) = self.chunks.get(self.last).filter(|chunk| chunk.number == number) {
+            return Ok(chunk.table);
+        }
+        self.last = self.find(number)?;
+        Ok(self.chunks[self.last].table)
+    }
+
+    #[inline(never)]
     fn find(&self, number: u64) -> Result<usize, usize> {
         self.chunks.binary_search_by_key(&number, |chunk| chunk.number)
     }
 
-    fn add(&mut self, memory: &mut impl TableMemory, number: u64) -> Result<usize, OutOfTables> {
+    #[inline(never)]
+    fn add(&mut self, memory: &mut impl TableMemory, number: u64) -> Result<u64, OutOfTables> {
         let mut table = memory.allocate();
         if table.is_none() || self.chunks.is_full() {
             self.prune(memory);
@@ -98,10 +137,19 @@ impl PageStates {
             memory.free(table);
             return Err(OutOfTables);
         }
-        Ok(place)
+        Ok(table)
+    }
+
+    /// Frees the tables that say nothing, if there are more than may stay.
+    #[inline(never)]
+    fn prune_if_many(&mut self, memory: &mut impl TableMemory) {
+        if self.chunks.iter().filter(|chunk| memory.note(chunk.table).live == 0).count() > KEPT {
+            self.prune(memory);
+        }
     }
 
     /// Frees the tables that say nothing.
+    #[inline(never)]
     fn prune(&mut self, memory: &mut impl TableMemory) {
         self.chunks.retain(|chunk| {
             let live = memory.note(chunk.table).live != 0;
@@ -119,26 +167,36 @@ impl Default for PageStates {
     }
 }
 
-/// Gives `pages` pages of a table, from page `first` on, the pairs of `pattern`.
-fn fill(memory: &mut impl TableMemory, table: u64, first: u64, pages: u64, pattern: u64) {
-    let (mut at, end) = (first, first + pages);
-    let mut live = memory.note(table).live;
-    while at < end {
+/// Gives `pages` pages of a table, from page `first` on, the pairs of `pattern`. Whether the table says nothing any more.
+#[inline(always)]
+fn fill(memory: &mut impl TableMemory, table: u64, first: u64, pages: u64, pattern: u64) -> bool {
+    let (mut at, mut left) = (first, pages);
+    let mut cleared = 0;
+    while left != 0 {
         let (word, offset) = ((at / WORD_PAGES) as usize, at % WORD_PAGES);
-        let count = (WORD_PAGES - offset).min(end - at);
-        let mask = (u64::MAX >> (2 * (WORD_PAGES - count))) << (2 * offset);
+        let count = left.min(WORD_PAGES - offset);
+        let mask = mask(offset, count);
         let old = memory.read(table, word);
-        let new = old & !mask | pattern & mask;
-        memory.write(table, word, new);
-        live = live - states(old) + states(new);
+        memory.write(table, word, old & !mask | pattern & mask);
+        cleared += states(old & mask);
         at += count;
+        left -= count;
     }
-    memory.note(table).live = live;
+    let note = memory.note(table);
+    let written = if pattern == 0 { 0 } else { pages as u16 };
+    note.live = note.live + written - cleared;
+    note.live == 0 && cleared != 0
+}
+
+/// `count` pairs, at least one, from pair `offset` on.
+const fn mask(offset: u64, count: u64) -> u64 {
+    (u64::MAX >> (2 * (WORD_PAGES - count))) << (2 * offset)
 }
 
 /// How many pairs of a word are not zero.
 const fn states(word: u64) -> u16 {
-    ((word | word >> 1) & LOW).count_ones() as u16
+    // Mostly there are none, and counting takes a while.
+    if word == 0 { 0 } else { ((word | word >> 1) & LOW).count_ones() as u16 }
 }
 
 #[cfg(test)]
@@ -183,7 +241,7 @@ mod tests {
     proptest! {
         #[test]
         fn states_agree_with_a_map_of_pages(
-            operations in proptest::collection::vec((0u64..5, 0u64..90, 1u64..200, 0u64..3, any::<bool>()), 1..40),
+            operations in proptest::collection::vec((0u64..5, 0u64..90, 1u64..200, 0u64..4, any::<bool>()), 1..40),
             limit in 1usize..7,
         ) {
             let mut heap = Heap { tables: BTreeMap::new(), next: 0, limit };
@@ -192,6 +250,15 @@ mod tests {
             for (chunk, offset, pages, state, across) in operations {
                 // Around the start of a chunk, or its end.
                 let page = 0x10_0000 + chunk * TABLE_PAGES + if across { TABLE_PAGES - offset } else { offset };
+                if state == 3 {
+                    // No further than a table reaches.
+                    let reach = pages.min(TABLE_PAGES - page % TABLE_PAGES);
+                    let free = (page..page + reach).take_while(|p| model.get(p).is_none_or(|s| *s == PageState::Owned)).count() as u64;
+                    let marked = states.mark(&mut heap, page * PAGE, pages, PageState::Shared);
+                    prop_assert!(marked == Ok(free) || marked == Err(OutOfTables) && heap.tables.len() == limit);
+                    (page..page + marked.unwrap_or(0)).for_each(|p| _ = model.insert(p, PageState::Shared));
+                    continue;
+                }
                 let state = PageState::from_bits(state);
                 let mut done = states.set(&mut heap, page * PAGE, pages, state);
                 if done.is_err() {

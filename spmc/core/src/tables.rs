@@ -8,6 +8,8 @@
 //! Invariant: a table entry is either a leaf (valid or not) or points to a table that came from [`TableMemory`], whose
 //! [`Note`] counts its entries. A few empty tables stay where they are, because what was shared once is shared again.
 
+use core::ops::Range;
+
 /// Bytes per page.
 pub const PAGE: u64 = 4096;
 /// Input address bits.
@@ -19,12 +21,16 @@ const OUTPUT: u64 = 0x0000_FFFF_FFFF_F000;
 const TABLE_OR_PAGE: u64 = 0b10;
 /// Bits that software keeps and no walk reads.
 const SOFTWARE: u64 = 0xf << 55;
+/// Software bits that say what will become of a leaf: none, it stays; one, it will be set anew as it was set, and is never joined
+/// with its neighbours, because that must not fail for want of a table; both, it will be cleared as it was set, and is joined
+/// only by [`Cursor::join`].
+const PASSING: u64 = 3 << 55;
 /// Access permissions and execute-never, of both stages: they change without break-before-make (Arm ARM D8.16.1).
 const PERMISSIONS: u64 = 3 << 6 | 3 << 53;
 /// Entries of a table.
 const ENTRIES: usize = 512;
 /// Empty tables that a regime keeps.
-const KEPT: u16 = 4;
+const KEPT: u8 = 4;
 
 /// What is remembered of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +38,9 @@ pub struct Note {
     /// Entries that are not zero.
     pub live: u16,
     /// Of a root: tables below it that are empty.
-    pub empty: u16,
+    pub empty: u8,
+    /// Of a root: there may be blocks below it of what will be cleared in pieces.
+    pub joined: bool,
 }
 
 /// Where tables live, and how their entries are written.
@@ -87,6 +95,47 @@ impl Root {
         memory.allocate().map(Self).ok_or(OutOfTables)
     }
 
+    /// As [`Cursor::set`], for one range.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set(self, memory: &mut impl TableMemory, input: u64, size: u64, mapping: Option<Mapping>) -> Result<(), OutOfTables> {
+        Cursor::new(self).set(memory, input, size, mapping)
+    }
+
+    /// The leaf that covers `input`, valid or not; `None` where nothing was ever set.
+    #[must_use]
+    pub fn walk(self, memory: &impl TableMemory, input: u64) -> Option<Leaf> {
+        Cursor::new(self).walk_run(memory, input, 1).0
+    }
+}
+
+/// A place in a regime: what is near the last one is found without a walk from the root. Nobody else may change the regime
+/// meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    root: Root,
+    /// The place: bytes from an address on; none at first.
+    start: u64,
+    size: u64,
+    /// The table of pages for all of it; zero where nothing is set.
+    table: u64,
+}
+
+impl Cursor {
+    /// At no place yet.
+    #[must_use]
+    pub const fn new(root: Root) -> Self {
+        Self { root, start: 0, size: 0, table: 0 }
+    }
+
+    /// Bytes of the place from `input` on; zero when it is elsewhere.
+    #[inline(always)]
+    const fn reach(&self, input: u64) -> u64 {
+        let offset = input.wrapping_sub(self.start);
+        if offset < self.size { self.size - offset } else { 0 }
+    }
+
     /// Maps `size` bytes at `input` (both multiples of the page size) to `mapping`, replacing what was there; `None`
     /// clears the range. Ranges beyond the input address size are refused.
     ///
@@ -95,91 +144,162 @@ impl Root {
     ///
     /// # Errors
     /// [`OutOfTables`]: a part of the range may have been changed; clearing it, or writing what was there before, needs
-    /// no table that does not exist by then.
-    pub fn set(self, memory: &mut impl TableMemory, input: u64, size: u64, mapping: Option<Mapping>) -> Result<(), OutOfTables> {
+    /// no table that does not exist by then. Nor does it ever for a range that was set as a whole, with software bit 55 or 56,
+    /// as long as nobody calls [`Self::join`].
+    pub fn set(&mut self, memory: &mut impl TableMemory, input: u64, size: u64, mapping: Option<Mapping>) -> Result<(), OutOfTables> {
         let end = input.checked_add(size).filter(|end| *end <= 1 << ADDRESS_BITS).ok_or(OutOfTables)?;
-        let mut empty = memory.note(self.0).empty;
-        let mut result = match self.below(memory, input, size) {
-            Below::Pages(table) => set_child(memory, table, 3, input, end, mapping, &mut empty),
-            Below::Nothing if mapping.is_none() => return Ok(()),
-            Below::Nothing | Below::More => set_level(memory, self.0, 1, input, end, mapping, &mut empty),
-        };
+        if self.reach(input) == 0 {
+            self.go(memory, input);
+        }
+        // A whole table's worth becomes a block.
+        if size <= self.reach(input) && size < span(2) && self.table != 0 {
+            let table = self.table;
+            match set_pages(memory, table, index(input, 3), (size / PAGE) as usize, mapping) {
+                (0, 1..) => {
+                    let empty = &mut memory.note(self.root.0).empty;
+                    *empty = empty.saturating_sub(1);
+                }
+                (1.., 0) => {
+                    let empty = &mut memory.note(self.root.0).empty;
+                    *empty = empty.saturating_add(1);
+                    if *empty > KEPT {
+                        self.prune(memory, false);
+                    }
+                }
+                _ => {}
+            }
+            return Ok(());
+        }
+        self.size = 0;
+        let root = self.root.0;
+        let mut empty = memory.note(root).empty;
+        let mut result = set_level(memory, root, 1, input, end, mapping, &mut empty);
         if result.is_err() || empty > KEPT {
-            prune(memory, self.0, 1);
+            self.prune(memory, false);
             empty = 0;
             if result.is_err() {
-                result = set_level(memory, self.0, 1, input, end, mapping, &mut empty);
+                result = set_level(memory, root, 1, input, end, mapping, &mut empty);
             }
         }
-        memory.note(self.0).empty = empty;
+        memory.note(root).empty = empty;
         result
     }
 
-    /// What is there for a range, if that takes one look at each level: most ranges lie in one table of pages.
-    fn below(self, memory: &impl TableMemory, input: u64, size: u64) -> Below {
-        let mut table = self.0;
-        for level in 1..3 {
-            let entry = memory.read(table, index(input, level));
-            if (input & (span(level) - 1)) + size > span(level) {
-                return Below::More;
-            }
-            if !is_table(entry, level) {
-                return if entry == 0 { Below::Nothing } else { Below::More };
-            }
-            table = entry & OUTPUT;
-        }
-        if size < span(2) { Below::Pages(table) } else { Below::More }
+    /// Frees what tables can be spared; whether there was one.
+    #[inline(never)]
+    fn prune(&mut self, memory: &mut impl TableMemory, join: bool) -> bool {
+        self.size = 0;
+        let mut pruning = Pruning { join, joined: false, freed: false };
+        prune(memory, self.root.0, 1, &mut pruning);
+        let note = memory.note(self.root.0);
+        note.empty = 0;
+        note.joined |= pruning.joined;
+        pruning.freed
     }
 
-    /// The leaf that covers `input`, valid or not; `None` where nothing was ever set.
-    #[must_use]
-    pub fn walk(self, memory: &impl TableMemory, input: u64) -> Option<Leaf> {
-        self.walk_run(memory, input, 1).0
+    /// Puts blocks also in place of tables that will be cleared in pieces: from now on [`Self::part`] comes before that. Whether a
+    /// table came free.
+    pub fn join(&mut self, memory: &mut impl TableMemory) -> bool {
+        self.prune(memory, true)
     }
 
-    /// The leaf that covers `input`, and how many pages from there on are like it: same attributes, outputs that follow each
-    /// other; or have none. At least one and at most `pages`; there may be more of them behind those counted.
-    #[must_use]
-    pub fn walk_run(self, memory: &impl TableMemory, input: u64, pages: u64) -> (Option<Leaf>, u64) {
-        if input >> ADDRESS_BITS != 0 {
-            return (None, pages.max(1));
+    /// Whether there may be blocks that [`Self::part`] has to take apart.
+    pub fn is_joined(&self, memory: &mut impl TableMemory) -> bool {
+        memory.note(self.root.0).joined
+    }
+
+    /// Takes blocks apart that are only partly in the `size` bytes from `input` on, which are not beyond the regime. Nothing else
+    /// changes.
+    ///
+    /// # Errors
+    /// [`OutOfTables`].
+    pub fn part(&mut self, memory: &mut impl TableMemory, input: u64, size: u64) -> Result<(), OutOfTables> {
+        let mut pruned = false;
+        for edge in [input, input + size] {
+            while edge >> ADDRESS_BITS == 0 {
+                let (table, level, entry) = self.go(memory, edge);
+                if level == 3 || entry == 0 || edge & (span(level) - 1) == 0 {
+                    break;
+                }
+                if split(memory, table, index(edge, level), level, entry, &mut 0).is_err() {
+                    if pruned {
+                        return Err(OutOfTables);
+                    }
+                    self.prune(memory, false);
+                    pruned = true;
+                }
+            }
         }
-        let mut table = self.0;
-        let mut level = 1;
+        Ok(())
+    }
+
+    /// Goes to `input`, which is not beyond the regime; not where an entry for more than a page is. What is there: table, level and
+    /// entry.
+    #[inline(never)]
+    fn go(&mut self, memory: &impl TableMemory, input: u64) -> (u64, u32, u64) {
+        let (mut table, mut level) = (self.root.0, 1);
         loop {
-            let i = index(input, level);
-            let entry = memory.read(table, i);
-            if is_table(entry, level) {
+            let entry = memory.read(table, index(input, level));
+            if level < 3 && is_table(entry, level) {
                 table = entry & OUTPUT;
                 level += 1;
                 continue;
             }
-            let span = span(level);
-            let offset = input & (span - 1) & !(PAGE - 1);
-            let mut run = (span - offset) / PAGE;
-            let step = if entry == 0 { 0 } else { span };
-            let mut next = entry.wrapping_add(step);
-            for j in i + 1..ENTRIES {
-                if run >= pages || memory.read(table, j) != next {
-                    break;
-                }
-                next = next.wrapping_add(step);
-                run += span / PAGE;
-            }
-            let leaf = Leaf { output: (entry & OUTPUT & !(span - 1)) + offset, attributes: entry & !OUTPUT & !TABLE_OR_PAGE };
-            return ((entry != 0).then_some(leaf), run.min(pages.max(1)));
+            let size = span(if level == 3 { 2 } else { level });
+            self.start = input & !(size - 1);
+            (self.size, self.table) = match (level, entry) {
+                (3, _) => (size, table),
+                (_, 0) => (size, 0),
+                _ => (0, 0),
+            };
+            return (table, level, entry);
         }
     }
-}
 
-/// What a regime has for a range.
-enum Below {
-    /// All of it lies in this table of pages.
-    Pages(u64),
-    /// Nothing, and no table.
-    Nothing,
-    /// A block, or several entries of a table.
-    More,
+    /// Whether nothing is set in `size` bytes from `input` on. What is beyond the regime is not free.
+    pub fn is_free(&mut self, memory: &impl TableMemory, input: u64, size: u64) -> bool {
+        if input.checked_add(size).is_none_or(|end| end > 1 << ADDRESS_BITS) {
+            return false;
+        }
+        let (mut at, mut left) = (input, size);
+        while left != 0 {
+            if self.reach(at) == 0 {
+                self.go(memory, at);
+            }
+            let here = self.reach(at).min(left);
+            let first = index(at, 3);
+            // Of an entry for more than a page, nothing is in reach.
+            if here == 0 || self.table != 0 && (first..first + (here / PAGE) as usize).any(|i| memory.read(self.table, i) != 0) {
+                return false;
+            }
+            at += here;
+            left -= here;
+        }
+        true
+    }
+
+    /// The leaf that covers `input`, and how many pages from there on are like it: same attributes, outputs that follow each
+    /// other; or have none. At least one and at most `pages`; there may be more of them behind those counted.
+    pub fn walk_run(&mut self, memory: &impl TableMemory, input: u64, pages: u64) -> (Option<Leaf>, u64) {
+        if input >> ADDRESS_BITS != 0 {
+            return (None, pages.max(1));
+        }
+        let (table, level, entry) = self.go(memory, input);
+        let span = span(level);
+        let offset = input & (span - 1) & !(PAGE - 1);
+        let mut run = (span - offset) / PAGE;
+        let step = if entry == 0 { 0 } else { span };
+        let mut next = entry.wrapping_add(step);
+        for j in index(input, level) + 1..ENTRIES {
+            if run >= pages || memory.read(table, j) != next {
+                break;
+            }
+            next = next.wrapping_add(step);
+            run += span / PAGE;
+        }
+        let leaf = Leaf { output: (entry & OUTPUT & !(span - 1)) + offset, attributes: entry & !OUTPUT & !TABLE_OR_PAGE };
+        ((entry != 0).then_some(leaf), run.min(pages.max(1)))
+    }
 }
 
 /// Bytes that one entry of `level` spans.
@@ -209,7 +329,7 @@ fn set_level(
     start: u64,
     end: u64,
     mapping: Option<Mapping>,
-    empty: &mut u16,
+    empty: &mut u8,
 ) -> Result<(), OutOfTables> {
     if level == 3 {
         set_pages(memory, table, index(start, 3), ((end - start) / PAGE) as usize, mapping);
@@ -243,7 +363,7 @@ fn set_child(
     start: u64,
     end: u64,
     mapping: Option<Mapping>,
-    empty: &mut u16,
+    empty: &mut u8,
 ) -> Result<(), OutOfTables> {
     let before = memory.note(table).live;
     let result = set_level(memory, table, level, start, end, mapping, empty);
@@ -255,47 +375,68 @@ fn set_child(
     result
 }
 
-/// Writes `count` entries of a table of pages, the first at index `first`.
-fn set_pages(memory: &mut impl TableMemory, table: u64, first: usize, count: usize, mapping: Option<Mapping>) {
+/// Writes `count` entries of a table of pages, the first at index `first`. Returns how many of the table are not zero, before and
+/// now.
+fn set_pages(memory: &mut impl TableMemory, table: u64, first: usize, count: usize, mapping: Option<Mapping>) -> (u16, u16) {
     let (mut new, step) = mapping.map_or((0, 0), |m| (leaf(3, m.output, m.attributes), PAGE));
-    let start = new;
-    let (mut breaks, mut restricts, mut live) = (false, false, 0);
+    let mut zeroes = 0;
     for i in first..first + count {
         let old = memory.read(table, i);
         if old == 0 {
-            live += 1;
-        } else if old & new & VALID != 0 {
-            let change = (old ^ new) & !SOFTWARE;
-            breaks |= change & !PERMISSIONS != 0;
-            restricts |= change != 0;
+            zeroes += 1;
+        } else if needs_maintenance(old, new) {
+            zeroes += change_pages(memory, table, i..first + count, new);
+            break;
         }
+        memory.write(table, i, new);
         new = new.wrapping_add(step);
     }
+    let note = memory.note(table);
+    let before = note.live;
+    // Entries that were zero before have become something, or all of them nothing.
+    note.live = if step == 0 { before - (count as u16 - zeroes) } else { before + zeroes };
+    (before, note.live)
+}
+
+/// The rest of [`set_pages`], with the maintenance of TLBs that one of the entries needs. Returns how many were zero.
+#[inline(never)]
+fn change_pages(memory: &mut impl TableMemory, table: u64, entries: Range<usize>, first: u64) -> u16 {
+    let (mut breaks, mut zeroes, mut new) = (false, 0, first);
+    for i in entries.clone() {
+        let old = memory.read(table, i);
+        zeroes += u16::from(old == 0);
+        breaks |= old & new & VALID != 0 && (old ^ new) & !SOFTWARE & !PERMISSIONS != 0;
+        new = new.wrapping_add(PAGE);
+    }
     if breaks {
-        for i in first..first + count {
+        for i in entries.clone() {
             memory.write(table, i, 0);
         }
         memory.invalidate();
     }
-    new = start;
-    for i in first..first + count {
+    new = first;
+    for i in entries {
         memory.write(table, i, new);
-        new = new.wrapping_add(step);
+        new = new.wrapping_add(PAGE);
     }
-    if restricts && !breaks {
+    if !breaks {
+        // Other permissions need no break, and count from here on.
         memory.invalidate();
     }
-    let note = memory.note(table);
-    // Entries that were zero before have become something, or all of them nothing.
-    if start == 0 { note.live -= count as u16 - live } else { note.live += live }
+    zeroes
+}
+
+/// Whether one entry may take the place of another only with an invalidation of TLBs: both are valid, and walks see a difference.
+const fn needs_maintenance(old: u64, new: u64) -> bool {
+    old & new & VALID != 0 && (old ^ new) & !SOFTWARE != 0
 }
 
 /// Writes `new` in place of an entry above the last level, with break-before-make when both are valid, and frees the tables
 /// below the old one.
-fn replace(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, new: u64, empty: &mut u16) {
+fn replace(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, new: u64, empty: &mut u8) {
     let old = memory.read(table, i);
     let below = is_table(old, level);
-    if below || old & new & VALID != 0 && (old ^ new) & !SOFTWARE != 0 {
+    if below || needs_maintenance(old, new) {
         memory.write(table, i, 0);
         memory.invalidate();
     }
@@ -310,7 +451,7 @@ fn replace(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, new:
     }
 }
 
-fn free_below(memory: &mut impl TableMemory, table: u64, level: u32, empty: &mut u16) {
+fn free_below(memory: &mut impl TableMemory, table: u64, level: u32, empty: &mut u8) {
     if memory.note(table).live == 0 {
         *empty = empty.saturating_sub(1);
     }
@@ -324,7 +465,7 @@ fn free_below(memory: &mut impl TableMemory, table: u64, level: u32, empty: &mut
 }
 
 /// Puts a table with the same meaning in place of the leaf `old`.
-fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u64, empty: &mut u16) -> Result<u64, OutOfTables> {
+fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u64, empty: &mut u8) -> Result<u64, OutOfTables> {
     let child = memory.allocate().ok_or(OutOfTables)?;
     if old == 0 {
         memory.note(table).live += 1;
@@ -345,8 +486,17 @@ fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u
     Ok(child)
 }
 
+/// How tables are pruned, and what came of it.
+struct Pruning {
+    /// Also what will be cleared in pieces is joined.
+    join: bool,
+    /// It was.
+    joined: bool,
+    freed: bool,
+}
+
 /// Frees the tables below this one that are empty, and puts a block in place of each that says no more than one would.
-fn prune(memory: &mut impl TableMemory, table: u64, level: u32) {
+fn prune(memory: &mut impl TableMemory, table: u64, level: u32, pruning: &mut Pruning) {
     for i in 0..ENTRIES {
         let entry = memory.read(table, i);
         if !is_table(entry, level) {
@@ -354,11 +504,11 @@ fn prune(memory: &mut impl TableMemory, table: u64, level: u32) {
         }
         let child = entry & OUTPUT;
         if level < 2 {
-            prune(memory, child, level + 1);
+            prune(memory, child, level + 1, pruning);
         }
         let block = match memory.note(child).live {
             0 => 0,
-            512 => match block_for(memory, child, level) {
+            512 => match block_for(memory, child, level, pruning.join) {
                 Some(block) => block,
                 None => continue,
             },
@@ -371,13 +521,20 @@ fn prune(memory: &mut impl TableMemory, table: u64, level: u32) {
             memory.note(table).live -= 1;
         }
         memory.free(child);
+        pruning.joined |= block & PASSING != 0;
+        pruning.freed = true;
     }
 }
 
-/// The block at `level` that means the same as the full table `child` below it.
-fn block_for(memory: &impl TableMemory, child: u64, level: u32) -> Option<u64> {
+/// The block at `level` that means the same as the full table `child` below it, if there may be one.
+fn block_for(memory: &impl TableMemory, child: u64, level: u32, join: bool) -> Option<u64> {
     let first = memory.read(child, 0);
-    let aligned = !is_table(first, level + 1) && first & OUTPUT & (span(level) - 1) == 0;
+    let may = match first & PASSING {
+        0 => true,
+        PASSING => join,
+        _ => false,
+    };
+    let aligned = may && !is_table(first, level + 1) && first & OUTPUT & (span(level) - 1) == 0;
     let alike = |j: usize| memory.read(child, j) == first.wrapping_add(j as u64 * span(level + 1));
     let attributes = first & !OUTPUT & !TABLE_OR_PAGE;
     (aligned && (1..ENTRIES).all(alike)).then(|| leaf(level, first & OUTPUT, attributes))
@@ -491,6 +648,27 @@ mod tests {
     }
 
     #[test]
+    fn blocks_that_were_joined_are_parted_where_they_go() {
+        let mut heap = Heap::new(5);
+        let mut cursor = Cursor::new(Root::new(&mut heap).unwrap());
+        let lent = |at: u64| Some(Mapping { output: at, attributes: ATTRIBUTES | 3 << 55 });
+        for at in [0x4000_0000, 0x4010_0000] {
+            cursor.set(&mut heap, at, 0x10_0000, lent(at)).unwrap();
+        }
+        assert!(!cursor.is_joined(&mut heap));
+        assert!(cursor.join(&mut heap) && cursor.is_joined(&mut heap));
+        assert_eq!(heap.tables.len(), 2);
+        heap.limit = 2;
+        assert_eq!(cursor.part(&mut heap, 0x4000_0000, 0x10_0000), Err(OutOfTables));
+        assert_eq!(cursor.part(&mut heap, 0x4000_0000, 0x20_0000), Ok(()), "the whole block goes");
+        heap.limit = 3;
+        assert_eq!(cursor.part(&mut heap, 0x4010_0000, 0x10_0000), Ok(()));
+        heap.limit = 2;
+        assert_eq!(cursor.set(&mut heap, 0x4010_0000, 0x10_0000, None), Ok(()));
+        assert_eq!(cursor.walk_run(&heap, 0x4000_0000, 512).1, 256);
+    }
+
+    #[test]
     fn full_tables_become_blocks_where_others_are_wanted() {
         let mut heap = Heap::new(4);
         let root = Root::new(&mut heap).unwrap();
@@ -512,14 +690,14 @@ mod tests {
         let at = 0x4020_0000;
         root.set(&mut heap, at + 4 * PAGE, 8 * PAGE, Some(Mapping { output: at + 4 * PAGE, attributes: ATTRIBUTES })).unwrap();
         root.set(&mut heap, at + 7 * PAGE, PAGE, Some(Mapping { output: at + 7 * PAGE, attributes: ATTRIBUTES | 1 << 55 })).unwrap();
-        let run = |first: u64, pages: u64| root.walk_run(&heap, at + first * PAGE, pages);
+        let run = |first: u64, pages: u64| Cursor::new(root).walk_run(&heap, at + first * PAGE, pages);
         assert_eq!(run(0, 100), (None, 4));
         assert_eq!(run(0, 2), (None, 2));
         assert_eq!(run(5, 100), (Some(Leaf { output: at + 5 * PAGE, attributes: ATTRIBUTES }), 2));
         assert_eq!(run(7, 100).1, 1);
         assert_eq!(run(12, 1000), (None, 500), "to the end of the table");
         assert_eq!(run(512, 1 << 20).0, None);
-        assert_eq!(root.walk_run(&heap, 1 << 39, 5), (None, 5));
+        assert_eq!(Cursor::new(root).walk_run(&heap, 1 << 39, 5), (None, 5));
     }
 
     #[test]
@@ -529,13 +707,83 @@ mod tests {
         assert_eq!(root.set(&mut heap, (1 << 39) - PAGE, 2 * PAGE, None), Err(OutOfTables));
         assert_eq!(root.set(&mut heap, !(PAGE - 1), 2 * PAGE, None), Err(OutOfTables));
         assert_eq!(root.walk(&heap, 1 << 39), None);
+        assert!(!Cursor::new(root).is_free(&heap, (1 << 39) - PAGE, 2 * PAGE));
     }
 
     proptest! {
+        /// Access to shared memory ends when it should, however short of tables the pool is.
+        #[test]
+        fn what_is_not_its_owners_is_cleared_as_it_was_set_without_a_table(
+            operations in proptest::collection::vec((0u64..1100, 1u64..600, any::<bool>(), 0u8..7), 1..60),
+            limit in 3usize..8,
+        ) {
+            let mut joined = false;
+            let mut heap = Heap::new(limit);
+            let mut cursor = Cursor::new(Root::new(&mut heap).unwrap());
+            let mut borrowed: Vec<(u64, u64)> = Vec::new();
+            for (page, count, aligned, what) in operations {
+                let (page, count) = if aligned { (page & !0xff, 256) } else { (page, count) };
+                let (input, size) = (page * PAGE, count * PAGE);
+                if what == 0 {
+                    joined |= cursor.join(&mut heap);
+                    prop_assert!(joined || !cursor.is_joined(&mut heap));
+                } else if what < 4 && !borrowed.is_empty() {
+                    let n = input as usize / 4096 % borrowed.len();
+                    let (page, count) = borrowed[n];
+                    if joined && cursor.part(&mut heap, page * PAGE, count * PAGE).is_err() {
+                        // There is no table left, and nothing has changed.
+                        prop_assert_eq!(heap.tables.len(), limit);
+                        for p in page..page + count {
+                            prop_assert_eq!(cursor.walk_run(&heap, p * PAGE, 1).0, Some(Leaf { output: p * PAGE, attributes: ATTRIBUTES | 3 << 55 }));
+                        }
+                        continue;
+                    }
+                    borrowed.swap_remove(n);
+                    prop_assert_eq!(cursor.set(&mut heap, page * PAGE, count * PAGE, None), Ok(()));
+                    for p in page..page + count {
+                        prop_assert_eq!(cursor.walk_run(&heap, p * PAGE, 1).0, None);
+                    }
+                } else if borrowed.iter().all(|(p, c)| page + count <= *p || p + c <= page) {
+                    match cursor.set(&mut heap, input, size, Some(Mapping { output: input, attributes: ATTRIBUTES | 3 << 55 })) {
+                        Ok(()) => borrowed.push((page, count)),
+                        Err(OutOfTables) => prop_assert_eq!(cursor.set(&mut heap, input, size, None), Ok(())),
+                    }
+                }
+                for p in 0..1700 {
+                    let there = borrowed.iter().any(|(first, count)| (*first..first + count).contains(&p));
+                    prop_assert_eq!(cursor.walk_run(&heap, p * PAGE, 1).0.is_some(), there);
+                }
+            }
+        }
+
+        /// Others' memory that is set anew is never joined.
+        #[test]
+        fn what_will_be_set_anew_needs_no_table(pages in proptest::collection::vec(1u64..511, 1..6), state in 1u64..3) {
+            let mut heap = Heap::new(3);
+            let mut cursor = Cursor::new(Root::new(&mut heap).unwrap());
+            let mapping = |page: u64, state: u64| Some(Mapping { output: page * PAGE, attributes: ATTRIBUTES | state << 55 });
+            cursor.set(&mut heap, 0, 1 << 21, mapping(0, 0)).unwrap();
+            for page in &pages {
+                cursor.set(&mut heap, page * PAGE, PAGE, mapping(*page, state)).unwrap();
+            }
+            for page in 0..512 {
+                cursor.set(&mut heap, page * PAGE, PAGE, mapping(page, state)).unwrap();
+            }
+            prop_assert!(!cursor.join(&mut heap));
+            // There is no other table.
+            prop_assert_eq!(heap.tables.len(), heap.limit);
+            for page in 0..512 {
+                prop_assert_eq!(cursor.set(&mut heap, page * PAGE, PAGE, mapping(page, 0)), Ok(()));
+            }
+            prop_assert!(cursor.join(&mut heap), "what stays is joined again");
+            prop_assert!(!cursor.is_joined(&mut heap));
+        }
+
         #[test]
         fn tables_agree_with_a_map_of_pages(operations in proptest::collection::vec((0u64..1200, 1u64..700, 0u8..4), 1..40), limit in 3usize..12) {
             let mut heap = Heap::new(limit);
             let root = Root::new(&mut heap).unwrap();
+            let mut cursor = Cursor::new(root);
             let mut model: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
             for (page, count, kind) in operations {
                 let mapping = match kind {
@@ -544,9 +792,9 @@ mod tests {
                     2 => Some(Mapping { output: page * PAGE + (512 << 21), attributes: ATTRIBUTES | 1 << 55 }),
                     _ => Some(Mapping { output: page * PAGE, attributes: 1 << 55 }),
                 };
-                if root.set(&mut heap, page * PAGE, count * PAGE, mapping).is_err() {
-                    // Part of the range may have changed, and clearing it must always work.
-                    root.set(&mut heap, page * PAGE, count * PAGE, None).ok();
+                if cursor.set(&mut heap, page * PAGE, count * PAGE, mapping).is_err() {
+                    // Part of the range may have changed.
+                    cursor.set(&mut heap, page * PAGE, count * PAGE, None).ok();
                     for p in page..page + count {
                         if root.walk(&heap, p * PAGE).is_none() { model.remove(&p); }
                     }
@@ -562,7 +810,11 @@ mod tests {
             for p in 0..2000 {
                 let found = root.walk(&heap, p * PAGE).map(|l| (l.output, l.attributes));
                 prop_assert_eq!(found, model.get(&p).copied());
-                let (leaf, run) = root.walk_run(&heap, p * PAGE, 1 + p % 40);
+                let count = 1 + p * 7 % 700;
+                let free = model.range(p..p + count).next().is_none();
+                prop_assert_eq!(cursor.is_free(&heap, p * PAGE, count * PAGE), free, "{} pages from {}", count, p);
+                let (leaf, run) = cursor.walk_run(&heap, p * PAGE, 1 + p % 40);
+                prop_assert_eq!(leaf.map(|l| (l.output, l.attributes)), found);
                 prop_assert!((1..=1 + p % 40).contains(&run));
                 for n in [run / 3, run / 2, run - 1] {
                     let next = leaf.map(|l| (l.output + n * PAGE, l.attributes));

@@ -117,7 +117,7 @@ mutants! {
     "memory": "lent memory is lent again" in "core/src/memory/ledger.rs":
         "held.is_exclusive()" => "true",
     "isolation": "relinquished memory stays reachable" in "core/src/memory/ledger.rs":
-        "tables.set_holding(holder, run.start, run.pages, None)" => "Ok::<(), OutOfMemory>(())",
+        "holder.clear(run.start, run.pages, secure)" => "let _ = (&mut *holder, run, secure)",
 
     "memory-rules": "execution of shared memory is the lender's to say" in "core/src/memory/send.rs":
         "!specified_rightly || «executes» {" => "false",
@@ -128,7 +128,7 @@ mutants! {
     "memory-rules": "a partition lends to itself" in "core/src/memory/send.rs":
         "id == sender" => "false",
     "memory-rules": "half a range is a fragment" in "core/src/memory/send.rs":
-        "!bytes.is_multiple_of(range::SIZE)" => "false",
+        "!rest.is_empty()" => "false",
     "memory-rules": "a request names any sender" in "core/src/memory/retrieve.rs":
         "header.sender != transaction.sender" => "false",
     "memory-rules": "one borrower need not say whether it executes" in "core/src/memory/retrieve.rs":

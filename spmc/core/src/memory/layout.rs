@@ -227,16 +227,18 @@ pub(crate) fn write_composite(to: &mut [u8], at: usize, pages: u32, ranges: u32)
     put(to, at + composite::RANGE_COUNT, &ranges.to_le_bytes())
 }
 
-/// Address and page count of the range at `at`.
-pub(crate) fn parse_range(from: &[u8], at: usize) -> Result<(u64, u32), Malformed> {
-    zero(from, at + range::PAGE_COUNT + 4, 4)?;
-    Ok((u64_at(from, at + range::ADDRESS)?, u32_at(from, at + range::PAGE_COUNT)?))
+/// Address and page count of a range.
+pub(crate) fn parse_range(from: &[u8; range::SIZE]) -> Result<(u64, u32), Malformed> {
+    if u32_at(from, range::PAGE_COUNT + 4)? != 0 {
+        return Err(Malformed);
+    }
+    Ok((u64_at(from, range::ADDRESS)?, u32_at(from, range::PAGE_COUNT)?))
 }
 
 /// Writes a range.
-pub(crate) fn write_range(to: &mut [u8], at: usize, address: u64, pages: u32) -> Result<(), Malformed> {
-    put(to, at + range::ADDRESS, &address.to_le_bytes())?;
-    put(to, at + range::PAGE_COUNT, &u64::from(pages).to_le_bytes())
+pub(crate) fn write_range(to: &mut [u8; range::SIZE], address: u64, pages: u32) -> Result<(), Malformed> {
+    put(to, range::ADDRESS, &address.to_le_bytes())?;
+    put(to, range::PAGE_COUNT, &u64::from(pages).to_le_bytes())
 }
 
 /// FFA_MEM_RELINQUISH's descriptor.

@@ -2,14 +2,17 @@
 //!
 //! Each function either does all of its change or none of it. Work is at most one visit and one write per page.
 
-use super::{Holding, MemoryType, OutOfMemory, Owner, PageState, PageTables};
+use super::pool::Iter;
+use super::transaction::{CELLS, Cell};
+use super::{Holding, Holdings, MemoryType, OutOfMemory, PageState, PageTables};
 use crate::machine::{AccessFault, Address};
 use crate::tables::PAGE;
+use arrayvec::ArrayVec;
 use bulkhead_ffa::Status;
 
 /// Contiguous pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub struct Run {
     /// Address of the first page.
     pub start: u64,
     /// Number of pages.
@@ -28,33 +31,46 @@ impl Run {
     }
 }
 
-/// Joins ranges that follow each other directly, so that each is one change of the tables.
+/// The ranges of a transaction, those joined that follow each other directly, so that each is one change of the tables.
 #[derive(Clone)]
-pub(crate) struct Joined<I: Iterator<Item = Run>> {
-    ranges: core::iter::Peekable<I>,
+pub struct Runs<'a> {
+    cells: Iter<'a, Cell, CELLS>,
+    /// The first range that was not given out.
+    next: Option<Run>,
 }
 
-impl<I: Iterator<Item = Run>> Joined<I> {
-    pub fn new(ranges: I) -> Self {
-        Self { ranges: ranges.peekable() }
+impl<'a> Runs<'a> {
+    /// Of the ranges in `cells`.
+    pub(super) fn new(cells: Iter<'a, Cell, CELLS>) -> Self {
+        let mut runs = Self { cells, next: None };
+        runs.next = runs.range();
+        runs
+    }
+
+    fn range(&mut self) -> Option<Run> {
+        self.cells.next().map(|(_, cell)| cell.run())
     }
 }
 
-impl<I: Iterator<Item = Run>> Iterator for Joined<I> {
+impl Iterator for Runs<'_> {
     type Item = Run;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Run> {
-        let mut run = self.ranges.next()?;
-        while let Some(next) = self.ranges.next_if(|next| next.start == run.end()) {
-            run.pages += next.pages;
+        let mut run = self.next?;
+        loop {
+            self.next = self.range();
+            match self.next {
+                Some(next) if next.start == run.end() => run.pages += next.pages,
+                _ => return Some(run),
+            }
         }
-        Some(run)
     }
 }
 
 /// What all pages of a transaction have in common: no borrower gets more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub struct Terms {
     /// The lender may write all of them.
     pub write: bool,
     /// The lender may execute all of them.
@@ -63,72 +79,56 @@ pub(crate) struct Terms {
     pub secure: bool,
 }
 
-/// The parts of `run` in each of which `owner` holds all pages alike, one after the other.
-fn parts<T: PageTables>(
-    tables: &mut T,
-    owner: Owner,
-    run: Run,
-    mut each: impl FnMut(&mut T, Run, Option<Holding>) -> Result<(), Status>,
-) -> Result<(), Status> {
-    let mut at = run.start;
-    while at < run.end() {
-        let (holding, pages) = tables.holdings(owner, at, (run.end() - at) / PAGE);
-        let part = Run { start: at, pages };
-        each(tables, part, holding)?;
-        at = part.end();
-    }
-    Ok(())
-}
-
-fn no_memory(_: OutOfMemory) -> Status {
-    Status::NoMemory
-}
-
 /// Pages that the SPMC itself reads and writes: the lender's RX and TX buffers.
-pub(crate) type Pinned = [u64; 2 + crate::vms::VM_PAGES];
+pub(crate) type Pinned = ArrayVec<u64, { 2 + crate::vms::VM_PAGES }>;
 
-/// Marks pages that `lender` owns as shared or lent. `write`: some borrower shall write, or the pages are to be zeroed.
+/// Marks pages that a lender owns as shared or lent; in the latter case it has no access any more. `write`: some borrower shall
+/// write, or the pages are to be zeroed.
 ///
 /// # Errors
 /// DENIED when the lender may not give them; INVALID_PARAMETERS when a page occurs twice; NO_MEMORY.
-pub(crate) fn give<T: PageTables>(
-    tables: &mut T,
-    lender: Owner,
-    runs: impl Iterator<Item = Run> + Clone,
-    to: PageState,
-    write: bool,
-    pinned: &Pinned,
-) -> Result<Terms, Status> {
+pub(super) fn give<H: Holdings + ?Sized>(lender: &mut H, runs: &Runs<'_>, to: PageState, write: bool, pinned: &[u64]) -> Result<Terms, Status> {
     let mut terms: Option<Terms> = None;
     let mut pages_done = 0;
     let mut result = Ok(());
-    for run in runs.clone() {
-        result = parts(tables, lender, run, |tables, part, holding| {
-            let twice = |status| if occurs_before(runs.clone(), pages_done, part.start) { Status::InvalidParameters } else { status };
-            let held = givable(holding, write).map_err(twice)?;
+    'runs: for run in runs.clone() {
+        let mut left = run;
+        while left.pages != 0 {
+            let (held, pages) = match lender.mark(left.start, left.pages, to, write) {
+                Ok(marked) => marked,
+                Err(status) => {
+                    let twice = status == Status::Denied && occurs_before(runs, pages_done, left.start);
+                    result = Err(if twice { Status::InvalidParameters } else { status });
+                    break 'runs;
+                }
+            };
+            pages_done += pages;
+            left = Run { start: left.start + pages * PAGE, pages: left.pages - pages };
             let so_far = terms.get_or_insert(Terms { write: true, execute: true, secure: held.secure });
-            if so_far.secure != held.secure || pinned.iter().any(|page| part.contains(*page)) {
-                return Err(Status::Denied);
-            }
             so_far.write &= held.permissions.write;
             so_far.execute &= held.permissions.execute;
-            if let Err(error) = tables.set_holding(lender, part.start, part.pages, Some(Holding { state: to, ..held })) {
-                // Writing what was there before needs no table.
-                let _ = tables.set_holding(lender, part.start, part.pages, Some(held));
-                return Err(no_memory(error));
+            if so_far.secure != held.secure {
+                result = Err(Status::Denied);
+                break 'runs;
             }
-            pages_done += part.pages;
-            Ok(())
-        });
-        if result.is_err() {
+        }
+        if pinned.iter().any(|page| run.contains(*page)) {
+            result = Err(Status::Denied);
             break;
         }
     }
     match (result, terms) {
-        (Ok(()), Some(terms)) => Ok(terms),
+        (Ok(()), Some(terms)) => {
+            if to == PageState::Lent {
+                lender.flush();
+            }
+            Ok(terms)
+        }
         (result, _) => {
             // The lender's access is as it was: nothing to flush.
-            take_back(tables, lender, first_pages(runs, pages_done));
+            for run in first_pages(runs, pages_done) {
+                lender.take_back(run.start, run.pages);
+            }
             // An empty transaction has no terms.
             Err(result.err().unwrap_or(Status::InvalidParameters))
         }
@@ -136,71 +136,88 @@ pub(crate) fn give<T: PageTables>(
 }
 
 /// Whether a lender with this holding may give the page away.
-fn givable(holding: Option<Holding>, write: bool) -> Result<Holding, Status> {
+pub(super) fn givable(holding: Option<Holding>, write: bool) -> Result<Holding, Status> {
     let held = holding.ok_or(Status::Denied)?;
     let accessible = held.permissions.read && (held.permissions.write || !write);
     let allowed = held.is_exclusive() && held.memory_type == MemoryType::Normal && accessible;
     if allowed { Ok(held) } else { Err(Status::Denied) }
 }
 
-fn occurs_before(runs: impl Iterator<Item = Run> + Clone, pages: u64, address: u64) -> bool {
+#[inline(never)]
+fn occurs_before(runs: &Runs<'_>, pages: u64, address: u64) -> bool {
     first_pages(runs, pages).any(|run| run.contains(address))
 }
 
 /// The first `pages` pages of `runs`.
-fn first_pages(runs: impl Iterator<Item = Run> + Clone, pages: u64) -> impl Iterator<Item = Run> + Clone {
-    runs.scan(pages, |left, run| {
+fn first_pages(runs: &Runs<'_>, pages: u64) -> impl Iterator<Item = Run> {
+    runs.clone().scan(pages, |left, run| {
         let taken = run.pages.min(*left);
         *left -= taken;
         (taken != 0).then_some(Run { pages: taken, ..run })
     })
 }
 
-/// Makes pages that `lender` shared or lent exclusively its own again.
-pub(crate) fn take_back<T: PageTables>(tables: &mut T, lender: Owner, runs: impl Iterator<Item = Run>) {
+/// Makes pages that a lender shared or lent exclusively its own again, or a new owner's.
+pub(super) fn take_back<H: Holdings + ?Sized>(owner: &mut H, runs: Runs<'_>) {
     for run in runs {
-        tables.take_back(lender, run.start, run.pages);
+        owner.take_back(run.start, run.pages);
     }
 }
 
-/// Gives `borrower` access. It holds nothing at any of the pages before.
+/// Takes all access to pages in one of the address spaces from a borrower, effective at once.
+///
+/// # Errors
+/// NO_MEMORY: other pages that it borrowed are part of the same block, and there is no table for what stays.
+pub(super) fn withdraw<H: Holdings + ?Sized>(borrower: &mut H, runs: Runs<'_>, secure: bool) -> Result<(), Status> {
+    if borrower.is_joined() {
+        for run in runs.clone() {
+            borrower.part(run.start, run.pages, secure)?;
+        }
+    }
+    forget(borrower, runs, usize::MAX, secure);
+    borrower.flush();
+    Ok(())
+}
+
+/// Gives a borrower access, in a state other than [`PageState::Owned`]. It holds nothing at any of the pages before.
 ///
 /// # Errors
 /// DENIED when it does; NO_MEMORY.
-pub(crate) fn grant<T: PageTables>(
-    tables: &mut T,
-    borrower: Owner,
-    runs: impl Iterator<Item = Run> + Clone,
-    holding: Holding,
-) -> Result<(), Status> {
+pub(super) fn grant<H: Holdings + ?Sized>(borrower: &mut H, runs: Runs<'_>, holding: Holding) -> Result<(), Status> {
     for run in runs.clone() {
-        parts(tables, borrower, run, |_, _, there| if there.is_none() { Ok(()) } else { Err(Status::Denied) })?;
+        if !borrower.is_free(run.start, run.pages) {
+            return Err(Status::Denied);
+        }
     }
+    let mut result = set_all(borrower, runs.clone(), holding);
+    // Not earlier: what is set here could be cleared again only with more tables.
+    if result.is_err() && borrower.join() {
+        result = set_all(borrower, runs, holding);
+    }
+    Ok(result?)
+}
+
+/// Sets all of the runs, or none.
+fn set_all<H: Holdings + ?Sized>(borrower: &mut H, runs: Runs<'_>, holding: Holding) -> Result<(), OutOfMemory> {
     for (n, run) in runs.clone().enumerate() {
-        if let Err(error) = tables.set_holding(borrower, run.start, run.pages, Some(holding)) {
-            withdraw(tables, borrower, runs.take(n + 1));
-            return Err(no_memory(error));
+        if let Err(error) = borrower.set(run.start, run.pages, holding) {
+            forget(borrower, runs, n + 1, holding.secure);
+            borrower.flush();
+            return Err(error);
         }
     }
     Ok(())
 }
 
-/// Takes all access from a holder, effective at once.
-pub(crate) fn withdraw<T: PageTables>(tables: &mut T, holder: Owner, runs: impl Iterator<Item = Run>) {
-    forget(tables, holder, runs);
-    tables.flush(holder);
-}
-
-/// Clears the entries of a holder that has no access.
-pub(crate) fn forget<T: PageTables>(tables: &mut T, holder: Owner, runs: impl Iterator<Item = Run>) {
-    for run in runs {
-        // Clearing a range that was written as one needs no table.
-        let _ = tables.set_holding(holder, run.start, run.pages, None);
+/// Clears what a holder has in the first `count` runs, in one of the address spaces; where it had access, it is gone after a flush.
+pub(super) fn forget<H: Holdings + ?Sized>(holder: &mut H, runs: Runs<'_>, count: usize, secure: bool) {
+    for run in runs.take(count) {
+        holder.clear(run.start, run.pages, secure);
     }
 }
 
 /// Fills pages with zeroes.
-pub(crate) fn zero<T: PageTables>(tables: &mut T, runs: impl Iterator<Item = Run>, secure: bool) -> Result<(), AccessFault> {
+pub(super) fn zero<T: PageTables>(tables: &mut T, runs: impl Iterator<Item = Run>, secure: bool) -> Result<(), AccessFault> {
     for run in runs {
         tables.zero(Address { pa: run.start, secure }, run.pages)?;
     }

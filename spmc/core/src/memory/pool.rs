@@ -107,6 +107,15 @@ impl<T: Copy, const N: usize> Pool<T, N> {
         Iter { pool: self, at: chain.first }
     }
 
+    /// The same, from number `first` on.
+    pub fn iter_from(&self, chain: Chain, first: usize) -> Iter<'_, T, N> {
+        let mut records = self.iter(chain);
+        for _ in 0..first {
+            records.next();
+        }
+        records
+    }
+
     /// The record at `link`.
     pub fn get_mut(&mut self, link: Link) -> Option<&mut T> {
         self.node_mut(link).map(|n| &mut n.value)

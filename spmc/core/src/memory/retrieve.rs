@@ -6,7 +6,7 @@ use super::layout::{Access, Header, data, default_access_size, header_size, inst
 use super::pool::Link;
 use super::send::{ATTRIBUTES, NORMAL_MEMORY, TYPE_SHIFT, check_attributes};
 use super::transaction::{Borrower, FLAG_ZERO, FLAGS_KIND, Kind, State, Traits, Transfer, lender_of};
-use super::{Holding, MemoryManager, MemoryType, Owner, PageState, Party, STAGING, ledger};
+use super::{Holding, MemoryManager, MemoryType, Owner, PageState, Party};
 use crate::machine::{Address, Machine, Permissions};
 use crate::tables::PAGE;
 use bulkhead_ffa::Status;
@@ -147,7 +147,7 @@ impl MemoryManager {
         if flags & FLAG_HINT == 0 {
             return if hint == 0 { Ok(()) } else { Err(Status::InvalidParameters) };
         }
-        let aligned = self.ranges(slot).next().is_some_and(|run| run.start % (PAGE << hint) == 0);
+        let aligned = self.runs(slot).next().is_some_and(|run| run.start % (PAGE << hint) == 0);
         if aligned { Ok(()) } else { Err(Status::Denied) }
     }
 
@@ -187,7 +187,7 @@ impl MemoryManager {
         let transaction = &self.transactions[slot];
         let donated = transaction.kind == Kind::Donate;
         let holding = Holding {
-            state: if donated { PageState::Owned } else { PageState::Borrowed },
+            state: PageState::Borrowed,
             permissions: accepted.permissions,
             secure: transaction.traits.has(Traits::SECURE),
             memory_type: MemoryType::Normal,
@@ -200,7 +200,14 @@ impl MemoryManager {
         let (reply, transfer) = self.first_ranges(slot, base, sender)?;
         machine.write(to, &self.staging[..reply.fragment as usize]).map_err(|_| Status::Aborted)?;
         if let Owner::Partition(_) = caller.owner {
-            ledger::grant(machine, caller.owner, self.runs(slot), holding)?;
+            let mut result = Err(Status::Aborted);
+            machine.holdings(caller.owner, &mut |borrower| {
+                result = borrower.grant(self.runs(slot), holding);
+                if donated && result.is_ok() {
+                    borrower.take_all_back(self.runs(slot));
+                }
+            });
+            result?;
         }
         if let Some(borrower) = self.borrowers.get_mut(accepted.link) {
             borrower.retrieved = true;
@@ -210,7 +217,7 @@ impl MemoryManager {
         }
         self.transactions[slot].retrieved += 1;
         if donated {
-            ledger::forget(machine, lender_of(slot), self.runs(slot));
+            machine.holdings(lender_of(slot), &mut |lender| lender.forget(self.runs(slot), holding.secure));
             self.make_idle(slot, State::Donated);
             self.drop_lists_of_donated(slot, transfer);
         }
@@ -313,18 +320,18 @@ impl MemoryManager {
     /// Returns where they end, and what is left to send.
     fn write_ranges(&mut self, slot: usize, at: usize, transfer: Transfer) -> Result<(u32, Transfer), Status> {
         let transaction = &self.transactions[slot];
-        let (chain, all) = (transaction.cells, transaction.ranges());
-        let skipped = transaction.word_cells() + usize::from(transfer.ranges);
-        let room = (STAGING - at) / range::SIZE;
-        let mut end = at;
-        for (_, cell) in self.cells.iter(chain).skip(skipped).take(room) {
+        let first = usize::from(transfer.ranges);
+        let mut cells = self.cells.iter_from(transaction.cells, transaction.word_cells() + first);
+        let (room, _) = self.staging.get_mut(at..).unwrap_or_default().as_chunks_mut();
+        let mut count = 0;
+        for (bytes, (_, cell)) in room.iter_mut().zip(&mut cells) {
             let run = cell.run();
-            write_range(&mut self.staging, end, run.start, run.pages as u32)?;
-            end += range::SIZE;
+            write_range(bytes, run.start, run.pages as u32)?;
+            count += 1;
         }
-        let sent = usize::from(transfer.ranges) + (end - at) / range::SIZE;
-        let left = if sent < all { Transfer { ranges: sent as u16, ..transfer } } else { Transfer::NONE };
-        Ok((end as u32, left))
+        let sent = first + count;
+        let left = if sent < transaction.ranges() { Transfer { ranges: sent as u16, ..transfer } } else { Transfer::NONE };
+        Ok(((at + count * range::SIZE) as u32, left))
     }
 
     /// The lists of memory that has a new owner serve only to describe it.

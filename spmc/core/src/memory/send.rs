@@ -5,7 +5,7 @@
 
 use super::layout::{Header, data, instruction, parse_composite, parse_range};
 use super::ledger::{Pinned, Run};
-use super::transaction::{Borrower, FLAG_TIME_SLICE, FLAG_ZERO, FLAGS_KIND, Kind, State, Traits, lender_of};
+use super::transaction::{Borrower, Cell, FLAG_TIME_SLICE, FLAG_ZERO, FLAGS_KIND, Kind, State, Traits, lender_of};
 use super::{MAX_PAGES, MemoryManager, Owner, Party, ledger};
 use crate::machine::{Address, Machine};
 use crate::tables::PAGE;
@@ -139,23 +139,24 @@ impl MemoryManager {
 
     /// Takes over the ranges in bytes `from..to` of the staging area. Fragments end between ranges.
     fn read_ranges(&mut self, slot: usize, from: usize, to: usize) -> Result<(), Status> {
-        let bytes = to - from;
-        let count = bytes / range::SIZE;
-        let left = usize::from(self.transactions[slot].ranges_promised) - self.transactions[slot].ranges();
-        if !bytes.is_multiple_of(range::SIZE) || count > left {
+        let transaction = &mut self.transactions[slot];
+        let (ranges, rest) = self.staging.get(from..to).unwrap_or_default().as_chunks();
+        if !rest.is_empty() || ranges.len() > usize::from(transaction.ranges_promised) - transaction.ranges() {
             return Err(Status::InvalidParameters);
         }
-        for n in 0..count {
-            let (start, pages) = parse_range(&self.staging, from + n * range::SIZE)?;
+        for bytes in ranges {
+            let (start, pages) = parse_range(bytes)?;
             let length = u64::from(pages) * PAGE;
             if start % PAGE != 0 || pages == 0 || start.checked_add(length).is_none() {
                 return Err(Status::InvalidParameters);
             }
-            let transaction = &self.transactions[slot];
             if pages > u32::from(transaction.pages_promised - transaction.pages) {
                 return Err(Status::InvalidParameters);
             }
-            self.add_range(slot, Run { start, pages: u64::from(pages) })?;
+            // No such memory: nobody can own it.
+            let range = Cell::range(Run { start, pages: u64::from(pages) }).ok_or(Status::Denied)?;
+            transaction.pages += pages as u16;
+            self.cells.push(&mut transaction.cells, range).map_err(|_| Status::NoMemory)?;
         }
         Ok(())
     }
@@ -174,12 +175,11 @@ impl MemoryManager {
         // The new owner's access is for it to say when it retrieves, up to what the old one had.
         let writes = |b: Borrower| b.permissions & data::MASK == data::WRITE;
         let write = zero || self.borrowers.iter(transaction.borrowers).any(|(_, b)| writes(b));
-        let terms = ledger::give(machine, lender, self.runs(slot), state, write, pinned)?;
-        if transaction.kind != Kind::Share {
-            machine.flush(lender);
-        }
+        let mut terms = Err(Status::Aborted);
+        machine.holdings(lender, &mut |lender| terms = lender.give(self.runs(slot), state, write, pinned));
+        let terms = terms?;
         if zero && ledger::zero(machine, self.runs(slot), terms.secure).is_err() {
-            ledger::take_back(machine, lender, self.runs(slot));
+            machine.holdings(lender, &mut |lender| lender.take_all_back(self.runs(slot)));
             return Err(Status::Aborted);
         }
         self.leave_queue(slot);

@@ -206,7 +206,7 @@ impl Bench {
     }
 
     pub fn state(&self, of: From, page: u64) -> Option<PageState> {
-        self.machine.holding(of.owner(), page).map(|h| h.state)
+        self.machine.clone().holding(of.owner(), page).map(|h| h.state)
     }
 }
 

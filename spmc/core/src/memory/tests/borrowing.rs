@@ -41,7 +41,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 }
 
 fn holding_of(bench: &Bench, borrower: u8, page: u64) -> Option<(PageState, Permissions)> {
-    bench.machine.holding(Owner::Partition(borrower), page).map(|h| (h.state, h.permissions))
+    bench.machine.clone().holding(Owner::Partition(borrower), page).map(|h| (h.state, h.permissions))
 }
 
 /// A request that differs from a right one in one way is refused, and gives no access; the right one still works.
@@ -592,6 +592,23 @@ fn a_retrieval_that_needs_more_than_there_is_leaves_nothing_behind() {
         bench.world().changes_left = None;
         bench.retrieve(partition(0), &request).unwrap();
     }
+}
+
+#[test]
+fn memory_that_cannot_be_parted_from_other_memory_stays_its_borrower_s() {
+    let (mut bench, request) = sent(NORMAL_WORLD, LEND, &[id(0)]);
+    bench.retrieve(partition(0), &request).unwrap();
+    let before = bench.world().holdings().clone();
+    for parts in 0..2 {
+        bench.world().parts_left = Some(parts);
+        assert_eq!(bench.relinquish(partition(0), request.handle, 0), Err(Status::NoMemory));
+        assert_eq!(*bench.world().holdings(), before);
+        assert_eq!(bench.reclaim(NORMAL_WORLD, request.handle, 0), Err(Status::Denied));
+    }
+    bench.world().parts_left = Some(2);
+    bench.relinquish(partition(0), request.handle, 0).unwrap();
+    bench.world().assert_flushed();
+    bench.reclaim(NORMAL_WORLD, request.handle, 0).unwrap();
 }
 
 #[test]
