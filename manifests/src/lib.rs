@@ -1,5 +1,5 @@
 //! Reads and judges what integrators write: the SPMC's manifest, FF-A partition manifests, partition packages and
-//! TF-A's table of packages. One crate serves the SPMC at boot and the linter on the host, so both say the same.
+//! TF-A's table of packages; and writes what a partition's manifest asks for at its entry. One crate serves the SPMC at boot and the linter on the host, so both say the same.
 //!
 //! Nothing here allocates, panics on hostile bytes or trusts an offset; every refusal is a [`ManifestError`] that names
 //! partition, node path, property, the value found and the value expected.
@@ -28,6 +28,7 @@
 pub mod edit;
 pub mod error;
 mod fdt;
+pub mod hob;
 pub mod lint;
 pub mod load_table;
 pub mod package;

@@ -66,7 +66,7 @@ pub fn lint(files: &SystemFiles<'_>, platform: &Platform<'_>, report: &mut dyn F
             Err(error) => report(&error),
         }
     }
-    let all: ArrayVec<_, MAX_PARTITIONS> = read.iter().map(|(vm, manifest, package)| LoadedPartition { vm, manifest, package }).collect();
+    let all: ArrayVec<_, MAX_PARTITIONS> = read.iter().map(|(vm, manifest, package)| LoadedPartition { vm, manifest, package: *package }).collect();
     let mut accepted = ArrayVec::<LoadedPartition<'_>, MAX_PARTITIONS>::new();
     for candidate in &all {
         match check_partition(&spmc, &accepted, candidate, platform) {

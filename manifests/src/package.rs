@@ -80,6 +80,7 @@ pub struct Package {
 impl Package {
     /// Reads the headers of the package that `bytes` begins with; `bytes` may go on after the package (as the memory of
     /// a partition does). `subject` is for messages.
+    #[inline(never)]
     pub fn read(bytes: &[u8], subject: Subject) -> Result<Self, ManifestError> {
         let reader = Reader { bytes, complaint: Complaint::about(subject) };
         reader.complaint.judge(reader.read())

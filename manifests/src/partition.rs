@@ -1,7 +1,7 @@
 //! The types of an FF-A partition manifest (`arm,ffa-manifest-1.0`): TF-A's and Hafnium's binding, every property of it.
 //!
-//! [`PartitionManifest::parse_into`] fills one in place; it stays below 4 KiB, so that the SPMC can keep one for each
-//! partition in a static and never has one on its stack.
+//! [`PartitionManifest::parse_into`] fills one in place; it stays below 4 KiB, so that the SPMC has room for one of each
+//! partition at boot.
 
 use crate::error::Name;
 use crate::range::AddressRange;
@@ -406,12 +406,11 @@ pub struct PartitionManifest {
     pub memory_streams: ArrayVec<Stream, MAX_STREAMS>,
 }
 
-// The SPMC keeps eight of them in its RAM.
+// The SPMC has eight of them on the stack of its boot.
 const _: () = assert!(size_of::<PartitionManifest>() < 4096);
 
 impl PartitionManifest {
-    /// An empty manifest, to be filled by [`Self::parse_into`]; for statics, in which it is all zero bits and so takes no
-    /// room in an image.
+    /// An empty manifest, to be filled by [`Self::parse_into`]; all zero bits.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -448,7 +447,7 @@ impl PartitionManifest {
         }
     }
 
-    /// Empties it in place: a fresh value would pass through the stack, which the SPMC has little of. The parser sets every
+    /// Empties it in place: a fresh value would pass through the stack once more, which the SPMC has little of. The parser sets every
     /// field that is not named here.
     pub(crate) fn clear(&mut self) {
         self.services.clear();

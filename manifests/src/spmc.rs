@@ -238,7 +238,7 @@ impl SpmcManifest {
                 Some("ns-memory") => MemoryKind::NonSecure,
                 Some("device-memory") => MemoryKind::SecureDevice,
                 Some("ns-device-memory") => MemoryKind::NonSecureDevice,
-                Some(other) if other.contains("mem") || node.name().starts_with("mem") => {
+                Some(other) if other.as_bytes().windows(3).any(|part| part == b"mem") || node.name().starts_with("mem") => {
                     let expected = Expected::Text("\"memory\", \"ns-memory\", \"device-memory\" or \"ns-device-memory\"");
                     return Err(node.error("device_type", Found::Text(Name::new(other)), expected));
                 }

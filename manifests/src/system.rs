@@ -51,11 +51,12 @@ pub struct LoadedPartition<'a> {
     /// Its manifest.
     pub manifest: &'a PartitionManifest,
     /// Its package.
-    pub package: &'a Package,
+    pub package: Package,
 }
 
 /// Checks what the SPMC manifest says of memory, against itself and what is reserved. This comes before the packages are
 /// looked at: until then nobody knows that they are not in the SPMC's own memory.
+#[inline(never)]
 pub fn check_spmc(spmc: &SpmcManifest, platform: &Platform<'_>) -> Result<(), ManifestError> {
     for (index, vm) in spmc.partitions.iter().enumerate() {
         let memory = vm.memory();
@@ -87,6 +88,7 @@ pub fn check_system(spmc: &SpmcManifest, partitions: &[LoadedPartition<'_>], pla
 
 /// Checks `candidate` on its own, against the platform's memory as `spmc` describes it and what is reserved, and against
 /// those that are `accepted` already. A boot that keeps going without a partition adds them one by one.
+#[inline(never)]
 pub fn check_partition(
     spmc: &SpmcManifest,
     accepted: &[LoadedPartition<'_>],

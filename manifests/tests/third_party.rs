@@ -37,7 +37,7 @@ fn named(manifest: &PartitionManifest) -> Vec<&'static str> {
 fn judged(manifest: &PartitionManifest, image: usize) -> Result<(), String> {
     let spmc = support::spmc(SPMC).expect("valid");
     let package = package(&sptool(b"manifest", image)).expect("valid");
-    let loaded = [LoadedPartition { vm: &spmc.partitions[1], manifest, package: &package }];
+    let loaded = [LoadedPartition { vm: &spmc.partitions[1], manifest, package }];
     check_system(&spmc, &loaded, &Platform { reserved: &[], interrupts: &[], cores: 4 }).map_err(|e| e.to_string())
 }
 
@@ -173,7 +173,7 @@ fn execution_contexts_of_one_the_cores_and_more() {
         let manifest = read(&minimal("").replace("execution-ctx-count = <1>", &format!("execution-ctx-count = <{count}>")));
         let mut vm = spmc.partitions[1].clone();
         vm.vcpu_count = count as u16;
-        let loaded = [LoadedPartition { vm: &vm, manifest: &manifest, package: &package }];
+        let loaded = [LoadedPartition { vm: &vm, manifest: &manifest, package }];
         check_system(&spmc, &loaded, &Platform { reserved: &[], interrupts: &[], cores: 4 }).map_err(|e| e.to_string())
     };
     for count in [1, 4, 8] {

@@ -7,7 +7,7 @@
 
 use crate::boot_info;
 use crate::mmu::{self, Use};
-use crate::system::{FACTS, Facts, MANIFEST, MANIFESTS, MAX_SECURE_RANGES, PartitionFacts, SPMC};
+use crate::system::{FACTS, Facts, MANIFEST, MAX_REGIONS, MAX_SECURE_RANGES, PartitionFacts, RegionFacts, SPMC};
 use crate::{gic, image, interface_calls, normal_world, physical, platform, say, stage2};
 use arrayvec::ArrayVec;
 use bulkhead_core::machine::{Address, Permissions};
@@ -23,7 +23,7 @@ use bulkhead_manifests::partition::{
     VmMessages as VmBits,
 };
 use bulkhead_manifests::spmc::{MemoryKind, VmNode};
-use bulkhead_manifests::{AddressRange, LoadedPartition, ManifestError, Package, Platform, Reserved, Subject, check_spmc, check_system, unserved};
+use bulkhead_manifests::{AddressRange, LoadedPartition, ManifestError, Package, Platform, Reserved, SpmcManifest, Subject, check_partition, check_spmc, unserved};
 
 /// Bytes that the SPMC manifest may have: TF-A maps one page for it.
 pub const MAX_MANIFEST: u64 = PAGE;
@@ -36,7 +36,14 @@ pub enum BootError {
     /// There are not enough translation tables for a partition's regions.
     Tables(&'static str),
     /// The HOB list that a partition asks for cannot be made.
-    Hob(bulkhead_core::hob::HobError),
+    Hob(bulkhead_manifests::hob::HobError),
+}
+
+impl BootError {
+    /// Whether it is the SPMC manifest that is wrong: no partition's fault.
+    fn is_about_spmc(&self) -> bool {
+        matches!(self, Self::Manifest(ManifestError { subject: Subject::Spmc, .. }))
+    }
 }
 
 impl From<ManifestError> for BootError {
@@ -59,14 +66,6 @@ fn tables(what: &'static str) -> impl Fn(OutOfMemory) -> BootError {
     move |OutOfMemory| BootError::Tables(what)
 }
 
-/// One partition's package, read.
-struct Found<'a> {
-    vm: &'a VmNode,
-    package: Package,
-    /// Where its manifest was parsed to.
-    place: usize,
-}
-
 /// Reads all manifests, builds all address spaces, and adds the partitions to [`SPMC`].
 ///
 /// # Errors
@@ -84,36 +83,20 @@ pub fn load(manifest_address: u64) -> Result<(), BootError> {
         // More ranges than that are of no use to anybody: the rest cannot be shared.
         let _ = normal_world.try_push(range);
     }
-    let mut found: ArrayVec<Found<'_>, MAX_PARTITIONS> = ArrayVec::new();
-    for vm in &manifest.partitions {
-        match read_partition(vm, found.len()) {
+    let mut manifests = [const { PartitionManifest::new() }; MAX_PARTITIONS];
+    let mut found: ArrayVec<LoadedPartition<'_>, MAX_PARTITIONS> = ArrayVec::new();
+    for (vm, place) in manifest.partitions.iter().zip(&mut manifests) {
+        match read_partition(vm, place).and_then(|one| judge(&manifest, &found, one)) {
             Ok(one) => found.push(one),
-            Err(error) if vm.keep_going => say!("left out: {error}"),
+            Err(error) if vm.keep_going && !error.is_about_spmc() => say!("left out: {error}"),
             Err(error) => return Err(error),
         }
     }
-    check(&manifest, &mut found)?;
-    let mut partitions = ArrayVec::new();
-    for one in &found {
-        let parsed = MANIFESTS[one.place].lock();
-        partitions.push(PartitionFacts {
-            name: one.vm.debug_name,
-            number: one.vm.number,
-            memory: one.vm.memory(),
-            boot_register: parsed.gp_register.map_or(0, usize::from),
-        });
-    }
-    let mut secure: ArrayVec<AddressRange, MAX_SECURE_RANGES> = partitions.iter().map(|one: &PartitionFacts| one.memory).collect();
-    for (one, parsed) in found.iter().zip(&MANIFESTS) {
-        reach_regions(one, &parsed.lock(), &mut secure)?;
-    }
-    FACTS.call_once(|| Facts { partitions, secure, normal_world });
+    keep_facts(&found, normal_world)?;
     let interface_calls = interface_calls::are_needed();
     for (index, one) in found.iter().enumerate() {
-        // `check` keeps places and indices equal.
-        let parsed = MANIFESTS[index].lock();
-        add(index as u8, one, &parsed)?;
-        if interface_calls && parsed.exception_level == ExceptionLevel::SEl1 {
+        add(index as u8, one)?;
+        if interface_calls && one.manifest.exception_level == ExceptionLevel::SEl1 {
             replace_interface_accesses(one);
         }
     }
@@ -122,23 +105,22 @@ pub fn load(manifest_address: u64) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Maps a partition's memory, reads its package and parses its manifest into `MANIFESTS[place]`.
+/// Maps a partition's memory, reads its package and parses its manifest into `place`.
 #[inline(never)]
-fn read_partition(vm: &VmNode, place: usize) -> Result<Found<'_>, BootError> {
+fn read_partition<'a>(vm: &'a VmNode, place: &'a mut PartitionManifest) -> Result<LoadedPartition<'a>, BootError> {
     let subject = Subject::Partition { number: vm.number, name: vm.debug_name };
     let memory = vm.memory();
     mmu::map(memory.base(), memory.size(), Use::Write).map_err(|_| BootError::Tables("a partition's memory"))?;
     let bytes = physical::firmware_data(memory.base(), memory.size());
     let mut package = Package::read(bytes, subject)?;
-    let mut manifest = MANIFESTS[place].lock();
-    manifest.parse_into(package.manifest.of(bytes), subject)?;
-    // What finds no place stays without one, which `check` then refuses.
-    let _ = manifest.place_regions(memory, package.size as u64);
+    place.parse_into(package.manifest.of(bytes), subject)?;
+    // What finds no place stays without one, which `judge` then refuses.
+    let _ = place.place_regions(memory, package.size as u64);
     let mut room = package.image.offset.checked_sub(package.manifest.offset).unwrap_or(package.manifest.size);
     if let Some(list) = package.hob_list.filter(|list| list.offset > package.manifest.offset) {
         room = room.min(list.offset - package.manifest.offset);
     }
-    for (index, region) in manifest.memory_regions.iter().enumerate() {
+    for (index, region) in place.memory_regions.iter().enumerate() {
         if let RegionBase::Chosen(base) = region.base {
             let tree = physical::firmware_data_mut(memory.base() + package.manifest.offset as u64, room as u64);
             match add_base_address(tree, index, base) {
@@ -147,17 +129,37 @@ fn read_partition(vm: &VmNode, place: usize) -> Result<Found<'_>, BootError> {
             }
         }
     }
-    Ok(Found { vm, package, place })
+    Ok(LoadedPartition { vm, manifest: place, package })
 }
 
-/// Maps the secure regions that a partition has outside its own memory: buffers may lie there, and what it shares.
-fn reach_regions(one: &Found<'_>, manifest: &PartitionManifest, secure: &mut ArrayVec<AddressRange, MAX_SECURE_RANGES>) -> Result<(), BootError> {
-    let memory = one.vm.memory();
-    let regions = manifest.memory_regions.iter().filter(|region| !region.attributes.non_secure());
-    for range in regions.filter_map(|region| region.range(memory.base())).filter(|range| !memory.contains(range)) {
-        mmu::map(range.base(), range.size(), Use::Write).map_err(|_| BootError::Tables("memory-regions"))?;
-        secure.try_push(range).map_err(|_| BootError::Tables("memory-regions"))?;
+/// Keeps what is asked for as long as the system runs, and maps the secure regions that a partition has outside its own
+/// memory: buffers may lie there, and what it shares.
+#[inline(never)]
+fn keep_facts(found: &[LoadedPartition<'_>], normal_world: ArrayVec<AddressRange, MAX_PARTITIONS>) -> Result<(), BootError> {
+    let mut partitions = ArrayVec::new();
+    let mut secure: ArrayVec<AddressRange, MAX_SECURE_RANGES> = found.iter().map(|one| one.vm.memory()).collect();
+    let mut regions: ArrayVec<RegionFacts, MAX_REGIONS> = ArrayVec::new();
+    for (partition, one) in found.iter().enumerate() {
+        let (partition, memory) = (partition as u8, one.vm.memory());
+        partitions.push(PartitionFacts {
+            name: one.vm.debug_name,
+            number: one.vm.number,
+            memory,
+            boot_register: one.manifest.gp_register.map_or(0, usize::from),
+        });
+        for region in &one.manifest.memory_regions {
+            let Some(range) = region.range(memory.base()) else { continue };
+            let _ = regions.try_push(RegionFacts { partition, kind: "memory", name: region.name, range });
+            if !region.attributes.non_secure() && !memory.contains(&range) {
+                mmu::map(range.base(), range.size(), Use::Write).map_err(|_| BootError::Tables("memory-regions"))?;
+                secure.try_push(range).map_err(|_| BootError::Tables("memory-regions"))?;
+            }
+        }
+        for region in &one.manifest.device_regions {
+            let _ = regions.try_push(RegionFacts { partition, kind: "device", name: region.name, range: region.range });
+        }
     }
+    FACTS.call_once(|| Facts { partitions, secure, normal_world, regions });
     Ok(())
 }
 
@@ -171,37 +173,17 @@ fn reserved() -> [Reserved; 3] {
     ]
 }
 
-/// Judges the whole system; partitions that may be left out are, the others stop the boot.
-#[inline(never)]
-fn check(manifest: &bulkhead_manifests::SpmcManifest, found: &mut ArrayVec<Found<'_>, MAX_PARTITIONS>) -> Result<(), BootError> {
-    let reserved = reserved();
-    let platform = Platform { reserved: &reserved, interrupts: &platform::RESERVED_INTERRUPTS, cores: 0 };
-    loop {
-        let guards: ArrayVec<_, MAX_PARTITIONS> = found.iter().map(|one| MANIFESTS[one.place].lock()).collect();
-        let loaded: ArrayVec<LoadedPartition<'_>, MAX_PARTITIONS> =
-            found.iter().zip(&guards).map(|(one, parsed)| LoadedPartition { vm: one.vm, manifest: parsed, package: &one.package }).collect();
-        let Err(error) = check_system(manifest, &loaded, &platform) else { return Ok(()) };
-        let guilty = match error.subject {
-            Subject::Partition { number, .. } => found.iter().position(|one| one.vm.number == number && one.vm.keep_going),
-            _ => None,
-        };
-        drop(loaded);
-        drop(guards);
-        let Some(guilty) = guilty else { return Err(error.into()) };
-        say!("left out: {error}");
-        found.remove(guilty);
-        // Manifests follow their partitions, so that places stay indices.
-        for (place, one) in found.iter_mut().enumerate().skip(guilty) {
-            let next = MANIFESTS[one.place].lock().clone();
-            *MANIFESTS[place].lock() = next;
-            one.place = place;
-        }
-    }
+/// Judges a partition on its own, and beside those before it.
+fn judge<'a>(manifest: &SpmcManifest, before: &[LoadedPartition<'_>], one: LoadedPartition<'a>) -> Result<LoadedPartition<'a>, BootError> {
+    let platform = Platform { reserved: &reserved(), interrupts: &platform::RESERVED_INTERRUPTS, cores: 0 };
+    check_partition(manifest, before, &one, &platform)?;
+    Ok(one)
 }
 
 /// Builds a partition's address space and configuration.
 #[inline(never)]
-fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), BootError> {
+fn add(index: u8, one: &LoadedPartition<'_>) -> Result<(), BootError> {
+    let manifest = one.manifest;
     let s_el0 = manifest.exception_level == ExceptionLevel::SEl0;
     let memory = one.vm.memory();
     stage2::create(index, s_el0).map_err(tables("a partition"))?;
@@ -253,7 +235,7 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
         routed |= u32::from(interrupt.target.is_some()) << n;
         gic::configure(0, interrupt.id, interrupt.trigger == Trigger::Level, interrupt.target);
     }
-    let boot_argument = boot_info::write(one.vm, &one.package, manifest)?;
+    let boot_argument = boot_info::write(one)?;
     // Everything that was loaded or written is in memory before a partition without caches reads it.
     physical::clean(memory.base(), one.package.size as u64);
     let services = manifest.services.iter().map(|s| Service { uuid: s.uuid, methods: Methods(s.messaging.0) }).collect();
@@ -301,7 +283,7 @@ fn add(index: u8, one: &Found<'_>, manifest: &PartitionManifest) -> Result<(), B
 }
 
 /// On a CPU that does not trap them.
-fn replace_interface_accesses(one: &Found<'_>) {
+fn replace_interface_accesses(one: &LoadedPartition<'_>) {
     let start = one.vm.memory().base() + one.package.image.offset as u64;
     let replaced = interface_calls::replace(start, one.package.image.size as u64);
     if replaced != 0 {
@@ -312,10 +294,10 @@ fn replace_interface_accesses(one: &Found<'_>) {
 
 /// Smaller `boot-order` first, those without one last, equal ones in the order of their numbers.
 #[inline(never)]
-fn set_boot_order(found: &[Found<'_>]) {
+fn set_boot_order(found: &[LoadedPartition<'_>]) {
     let mut order: ArrayVec<(u16, u8), MAX_PARTITIONS> = ArrayVec::new();
     for index in 0..found.len() as u8 {
-        let wanted = MANIFESTS[usize::from(index)].lock().boot_order.unwrap_or(u16::MAX);
+        let wanted = found[usize::from(index)].manifest.boot_order.unwrap_or(u16::MAX);
         let place = order.iter().position(|(other, _)| *other > wanted).unwrap_or(order.len());
         order.insert(place, (wanted, index));
     }
@@ -325,10 +307,10 @@ fn set_boot_order(found: &[Found<'_>]) {
 
 /// The table of what was found.
 #[inline(never)]
-fn print_table(found: &[Found<'_>]) {
+fn print_table(found: &[LoadedPartition<'_>]) {
     say!("{:<12} {:<6} {:<36} {:<5} {:<6} {:<5} {:<5} memory", "partition", "id", "service", "FF-A", "level", "vCPUs", "order");
-    for (index, one) in found.iter().enumerate() {
-        let manifest = MANIFESTS[index].lock();
+    for one in found {
+        let manifest = one.manifest;
         let level = if manifest.exception_level == ExceptionLevel::SEl0 { "S-EL0" } else { "S-EL1" };
         let order = manifest.boot_order.unwrap_or(u16::MAX);
         for (n, service) in manifest.services.iter().enumerate() {
@@ -350,7 +332,7 @@ fn print_table(found: &[Found<'_>]) {
         for region in &manifest.device_regions {
             say!("{:<12} {:<6} device {}: {}", "", "", region.name, region.range);
         }
-        for (property, note) in unserved(one.vm, &manifest) {
+        for (property, note) in unserved(one.vm, manifest) {
             say!("{:<12} {:<6} its {} changes nothing: {}", "", "", property, note);
         }
     }

@@ -2,12 +2,11 @@
 
 use crate::boot::BootError;
 use crate::context;
-use bulkhead_core::hob::{HobLayout, HobRegion, boot_firmware_volume, stmm_hob_list};
 use bulkhead_core::tables::PAGE;
 use bulkhead_ffa::{Version, boot_info};
-use bulkhead_manifests::partition::{MemoryRegion, PartitionManifest};
-use bulkhead_manifests::spmc::VmNode;
-use bulkhead_manifests::{Expected, Found, ManifestError, NodePath, Package, Subject};
+use bulkhead_manifests::hob::{HobLayout, HobRegion, boot_firmware_volume, stmm_hob_list};
+use bulkhead_manifests::partition::MemoryRegion;
+use bulkhead_manifests::{Expected, Found, LoadedPartition, ManifestError, NodePath, Subject};
 
 /// The blob with room for a header, two descriptors and a HOB list.
 const ROOM: usize = 1024;
@@ -21,7 +20,8 @@ const CONTENTS: usize = boot_info::HEADER_SIZE + DESCRIPTORS * boot_info::DESCRI
 /// # Errors
 /// The package has no room for it, or the HOB list that it asks for cannot be made from the manifest.
 #[inline(never)]
-pub fn write(vm: &VmNode, package: &Package, manifest: &PartitionManifest) -> Result<u64, BootError> {
+pub fn write(partition: &LoadedPartition<'_>) -> Result<u64, BootError> {
+    let LoadedPartition { vm, manifest, package } = partition;
     let request = manifest.boot_info;
     if !request.manifest && !request.hob_list {
         return Ok(0);
@@ -51,7 +51,7 @@ pub fn write(vm: &VmNode, package: &Package, manifest: &PartitionManifest) -> Re
             Some(list) => (vm.load_address + list.offset as u64, list.size),
             None => {
                 let list = base + CONTENTS as u64;
-                let layout = layout(list, vm, package, manifest, subject)?;
+                let layout = layout(list, partition, subject)?;
                 let bytes = stmm_hob_list(&layout, &mut blob[CONTENTS..]).map_err(BootError::Hob)?;
                 size += bytes;
                 (list, bytes)
@@ -69,7 +69,8 @@ pub fn write(vm: &VmNode, package: &Package, manifest: &PartitionManifest) -> Re
 }
 
 /// StMM's regions, by the names that StMM manifests give them.
-fn layout(list: u64, vm: &VmNode, package: &Package, manifest: &PartitionManifest, subject: Subject) -> Result<HobLayout, BootError> {
+fn layout(list: u64, partition: &LoadedPartition<'_>, subject: Subject) -> Result<HobLayout, BootError> {
+    let LoadedPartition { vm, manifest, package } = partition;
     let region = |names: [&'static str; 2], what: &'static str| {
         let named = |r: &&MemoryRegion| names.contains(&r.name.as_str());
         let range = manifest.memory_regions.iter().find(named).and_then(|r| r.range(vm.load_address));

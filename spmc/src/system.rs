@@ -5,15 +5,13 @@ use arrayvec::ArrayVec;
 use bulkhead_core::fault::Fault;
 use bulkhead_core::{Address, MAX_PARTITIONS, Spmc, VcpuId};
 use bulkhead_manifests::spmc::MemoryKind;
-use bulkhead_manifests::{AddressRange, Name, PartitionManifest, SpmcManifest};
+use bulkhead_manifests::{AddressRange, Name, SpmcManifest};
 use spin::{Mutex, Once};
 
 /// The core logic's state.
 pub static SPMC: Spmc = Spmc::new();
 /// The SPMC's own manifest, as parsed.
 pub static MANIFEST: Mutex<SpmcManifest> = Mutex::new(SpmcManifest::new());
-/// The partitions' manifests, as parsed, by the partitions' indices.
-pub static MANIFESTS: [Mutex<PartitionManifest>; MAX_PARTITIONS] = [const { Mutex::new(PartitionManifest::new()) }; MAX_PARTITIONS];
 /// What never changes after boot.
 pub static FACTS: Once<Facts> = Once::new();
 
@@ -25,10 +23,27 @@ pub struct Facts {
     pub secure: ArrayVec<AddressRange, MAX_SECURE_RANGES>,
     /// RAM of the normal world, which it may share.
     pub normal_world: ArrayVec<AddressRange, MAX_PARTITIONS>,
+    /// Regions of all partitions, for reports.
+    pub regions: ArrayVec<RegionFacts, MAX_REGIONS>,
 }
 
 /// Ranges of secure RAM over all partitions, at the most.
 pub const MAX_SECURE_RANGES: usize = 64;
+
+/// Regions that reports know by name, over all partitions: of more, they say no more than whose memory they are in.
+pub const MAX_REGIONS: usize = 64;
+
+/// A region of a partition's manifest.
+pub struct RegionFacts {
+    /// Index of the partition.
+    pub partition: u8,
+    /// `memory` or `device`.
+    pub kind: &'static str,
+    /// The name of its node.
+    pub name: Name,
+    /// Where it is.
+    pub range: AddressRange,
+}
 
 /// What never changes of one partition.
 pub struct PartitionFacts {
@@ -116,10 +131,8 @@ impl core::fmt::Display for Whose {
         }
         for (index, partition) in facts.partitions.iter().enumerate() {
             let own = index == usize::from(self.asker);
-            let Some(manifest) = MANIFESTS.get(index).and_then(|m| m.try_lock()) else { continue };
-            let memory = manifest.memory_regions.iter().filter_map(|r| Some(("memory", r.name, r.range(partition.memory.base())?)));
-            let devices = manifest.device_regions.iter().map(|r| ("device", r.name, r.range));
-            if let Some((kind, node, range)) = memory.chain(devices).find(|(_, _, range)| holds(range, at, 1)) {
+            let mut regions = facts.regions.iter().filter(|region| usize::from(region.partition) == index);
+            if let Some(RegionFacts { kind, name: node, range, .. }) = regions.find(|region| holds(&region.range, at, 1)) {
                 let whose = if own { "its own" } else { partition.name.as_str() };
                 return match own {
                     true => write!(f, "in {whose} /{kind}-regions/{node} ({range}), which does not give this access"),

@@ -42,8 +42,9 @@ impl User {
 /// The pool of this image.
 pub static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
-/// Pages at the pool's end that are the boot core's stack until boot is over, and the guard below them.
-const BOOT_STACK_PAGES: usize = 8;
+/// Pages at the pool's end that are the boot core's stack until boot is over, and the guard below them
+/// (the manifests of all partitions are on it).
+const BOOT_STACK_PAGES: usize = 15;
 
 /// The address of the guard page below the stack of boot.
 pub fn boot_guard() -> u64 {

@@ -23,7 +23,6 @@ mod fast;
 #[allow(dead_code, reason = "each build of the tests uses its part")]
 mod fake;
 pub mod fault;
-pub mod hob;
 mod indirect;
 pub mod interface;
 mod interrupts;

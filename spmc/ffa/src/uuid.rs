@@ -2,9 +2,18 @@
 
 /// A UUID; the bytes are in the order in which the text form prints them (RFC 4122). Aligned, so that they are compared and
 /// moved as words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(align(8))]
 pub struct Uuid(pub [u8; 16]);
+
+impl PartialEq for Uuid {
+    /// As two words: an array of bytes would be compared byte by byte where memory is read with strict alignment.
+    fn eq(&self, other: &Self) -> bool {
+        self.doublewords() == other.doublewords()
+    }
+}
+
+impl Eq for Uuid {}
 
 impl Uuid {
     /// All bytes zero: "any" in a query, "none" in an answer.

@@ -134,6 +134,7 @@ pub fn boot_firmware_volume(image: HobRegion, start: &[u8]) -> Result<HobRegion,
 ///
 /// # Errors
 /// When the layout is one that StMM cannot live with, or `out` is too short. Nothing useful is in `out` then.
+#[inline(never)]
 pub fn stmm_hob_list(layout: &HobLayout, out: &mut [u8]) -> Result<usize, HobError> {
     check(layout)?;
     let need = list_size(layout);
@@ -251,6 +252,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    #[inline(never)]
     fn bytes(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
@@ -260,6 +262,7 @@ impl Writer<'_> {
         self.bytes(&value.to_le_bytes());
     }
 
+    #[inline(never)]
     fn u64(&mut self, value: u64) {
         self.bytes(&value.to_le_bytes());
     }
@@ -288,6 +291,8 @@ impl Writer<'_> {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use std::format;
     use std::vec::Vec;
