@@ -116,7 +116,7 @@ pub struct ConformanceOptions {
 pub struct BenchOptions {
     /// Only operations whose name or instance contains this text; or one of the parts `single`, `real` (OP-TEE and StMM), `growth` (more
     /// partitions and cores), `cores` (what they cost each other) and `rates` (by wall time), of which only that is booted.
-    /// Where `single` has something with the text, the others are not booted for it.
+    /// The first part that has something with the text is the last that is booted.
     pub filter: Option<String>,
     /// Write the figures to this file, one object for each operation.
     #[arg(long, value_name = "FILE")]

@@ -59,21 +59,20 @@ pub fn run(project: &Project, progress: &Progress, options: &BenchOptions) -> Re
     // Steps are a part of the document.
     let profiled = options.profile || options.write_docs;
     let wanted = |f: &Figures| part.is_some() || filter.is_none_or(|text| f.operation.contains(text) || f.instance.contains(text));
+    // Whoever asks for an operation of one part does not wait for the others.
+    let is_enough = |measured: &Measured| filter.is_some() && measured.operations.iter().any(|o| wanted(&o.figures));
     let mut measured = Measured::default();
-    let mut is_enough = false;
     if is_wanted("single") {
         measured = measure::measure(project, progress, &spmc, profiled)?;
-        // Whoever asks for an operation of the small system does not wait for the others.
-        is_enough = filter.is_some() && measured.operations.iter().any(|o| wanted(&o.figures));
     }
-    if is_wanted("real") && !is_enough {
+    if is_wanted("real") && !is_enough(&measured) {
         measured.extend(real::measure(project, progress, profiled)?);
     }
-    if is_wanted("growth") && !is_enough {
+    if is_wanted("growth") && !is_enough(&measured) {
         measured.extend(scaling::growth(project, progress, &spmc)?);
     }
-    let sharing = if is_wanted("cores") && !is_enough { scaling::sharing(project, progress, &spmc)? } else { Vec::new() };
-    let rates = if is_wanted("rates") && !is_enough { scaling::rates(project, progress, &spmc)? } else { Vec::new() };
+    let sharing = if is_wanted("cores") && !is_enough(&measured) { scaling::sharing(project, progress, &spmc)? } else { Vec::new() };
+    let rates = if is_wanted("rates") && !is_enough(&measured) { scaling::rates(project, progress, &spmc)? } else { Vec::new() };
     let elf = limits::build_spmc(project, progress, Profile::Release)?.elf;
     for operation in measured.operations.iter_mut().filter(|o| steps::describe(&o.figures) && !o.profile.is_empty()) {
         operation.figures.steps = steps::of(&elf, &operation.profile)?;
