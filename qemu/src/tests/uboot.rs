@@ -101,7 +101,7 @@ const BOOTS: &[Boot] = &[
         firmware: Firmware::UBoot,
         without: &[],
         stmm: StmmImage::Plain,
-        how: How::Alone { uefi: "u-boot secure-boot", linux: "u-boot", expects: &["uefi.from-u-boot", "uefi.unsigned-refused", "linux.u-boot.kept"] },
+        how: How::Alone { uefi: "u-boot secure-boot", linux: "discovery u-boot", expects: &["uefi.from-u-boot", "uefi.unsigned-refused", "linux.u-boot.kept", "linux.u-boot.tee"] },
     },
     Boot {
         name: "u-boot.uefi-after",

@@ -142,7 +142,16 @@ impl Spmc {
         if id != EndpointId::HYPERVISOR && matches!(call.from, From::NormalWorld) {
             return self.unmap_for_vm(id);
         }
-        if self.mailbox_of(call.from, id)?.unmap() { Ok(Regs::success(&[])) } else { Err(Status::InvalidParameters) }
+        if self.mailbox_of(call.from, id)?.unmap() {
+            // Firmware that hands over to an operating system gives its buffers back. A version stands for the lifetime of the calling
+            // component (section 13.2), and the next one may speak another: U-Boot 1.0, Linux 1.2.
+            if matches!(call.from, From::NormalWorld) {
+                self.normal_world.spoken.unlock();
+            }
+            Ok(Regs::success(&[]))
+        } else {
+            Err(Status::InvalidParameters)
+        }
     }
 
     pub(crate) fn rx_release(&self, call: &Call) -> Result<Regs, Status> {

@@ -175,6 +175,11 @@ impl Spoken {
             self.word.fetch_or(Self::LOCKED, Ordering::Relaxed);
         }
     }
+
+    /// Lets the version be settled anew: another component speaks for the endpoint from now on.
+    pub fn unlock(&self) {
+        self.word.fetch_and(!Self::LOCKED, Ordering::Relaxed);
+    }
 }
 
 /// An endpoint's side of the ABI: the normal world has one too.

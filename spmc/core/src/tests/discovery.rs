@@ -67,6 +67,29 @@ fn a_version_stands_after_any_other_call() {
     assert_eq!(bench.boot(), 0);
 }
 
+/// Section 13.2: a version stands for the lifetime of the calling component. Firmware that gives its buffers back makes way for another one.
+#[test]
+fn the_next_component_of_the_normal_world_agrees_on_a_version_of_its_own() {
+    const TX: u64 = NORMAL_MEMORY;
+    let (map, unmap) = (u64::from(function::RXTX_MAP_64), u64::from(function::RXTX_UNMAP));
+    let mut bench = Bench::new(Version::V1_0);
+    bench.add(s_el1(0x8001), move |guest| {
+        assert_eq!(guest.call(&[VERSION, 0x1_0001]).0[0], OURS);
+        assert_eq!(guest.call(&[map, SECURE_MEMORY, SECURE_MEMORY + 0x1000, 1]), Regs::success(&[]));
+        assert_eq!(guest.call(&[unmap]), Regs::success(&[]));
+        assert_eq!(guest.call(&[VERSION, 0x1_0002]).0[0], NOT_SUPPORTED, "a partition is the same one for ever");
+    });
+    assert_eq!(bench.boot(), 0);
+    assert_eq!(bench.call(&[map, TX, TX + 0x1000, 1]), Regs::success(&[]));
+    assert_eq!(bench.version(Version::V1_2), NOT_SUPPORTED, "it is still there");
+    assert_eq!(bench.call(&[unmap]), Regs::success(&[]));
+    assert_eq!(bench.version(Version::V1_2), OURS);
+    bench.call(&[FEATURES, VERSION]);
+    assert_eq!(bench.version(Version::V1_0), NOT_SUPPORTED);
+    assert_eq!(bench.call(&[unmap]), error(Status::InvalidParameters));
+    assert_eq!(bench.version(Version::V1_0), NOT_SUPPORTED, "there was nothing to give back");
+}
+
 #[test]
 fn messages_of_the_spmd_do_not_lock_the_version() {
     let mut bench = Bench::new(Version::V1_0);
