@@ -53,7 +53,7 @@ const fn file(package: &'static str, path: &'static str, reason: &'static str) -
 /// Everything except QEMU and the Rust toolchain.
 const REQUIREMENTS: &[Requirement] = &[
     program("make", "make", "builds of TF-A, OP-TEE, EDK2 and U-Boot"),
-    program("g++", "g++", "EDK2's build tools"),
+    program("g++", "g++", "EDK2's build tools, the benchmark's plugins (by the gcc that comes with it)"),
     program("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc", "AArch64 code of TF-A, OP-TEE, EDK2 and U-Boot"),
     program("device-tree-compiler", "dtc", "manifests"),
     program("xz-utils", "xz", "source archives and packages"),

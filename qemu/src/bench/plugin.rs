@@ -72,6 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_plugins_compile_without_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["count", "cores"] {
+            assert!(compile(&Project::find().unwrap(), dir.path(), name).unwrap().is_file());
+        }
+    }
+
+    #[test]
     fn every_partition_has_its_range_before_the_spmc_and_commas_are_doubled() {
         let text = option(Path::new("/a,b.so"), Path::new("/out"), &test_partitions(&[("probe-el1", 0x0e60_0000)]), Some(5000)).into_string().unwrap();
         assert!(text.starts_with("file=/a,,b.so,out=/out,probe-el1=0xe600000-0xe800000,spmc=0xe100000-0xf000000,"), "{text}");

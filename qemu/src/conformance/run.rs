@@ -253,3 +253,26 @@ pub fn bench(project: &Project, progress: &Progress, spmc: &Spmc, boot: &Boot) -
     let machine = Machine { cpus: boot.cpus, resets: false, ..Machine::new(&assembled) };
     Ok((machine, boot.partitions.iter().map(|p| (p.name, p.load_address)).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_spmc_must_be_there_and_be_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = Project { root: dir.path().into(), cache: dir.path().into() };
+        let image = dir.path().join("bl32");
+        let error = |content: Option<&[u8]>, manifest: Option<&str>| {
+            content.iter().for_each(|content| fs::write(&image, content).unwrap());
+            let manifest = manifest.map(|name| dir.path().join(name));
+            format!("{:#}", Spmc::foreign(&project, &image, manifest.as_deref()).unwrap_err())
+        };
+        assert!(error(None, None).contains("--bl32: ") && error(None, None).contains("is no file"));
+        assert!(error(Some(b""), None).contains("it has 0 bytes"));
+        assert!(error(Some(&vec![0; SPMC_ROOM as usize + 1]), None).contains("there is room for 1048576 below the partitions"));
+        assert!(error(Some(b"\x7fELF"), None).contains("not a 64-bit ELF file"));
+        assert!(error(Some(b"code"), Some("none.dts")).contains("--spmc-manifest: "));
+        assert_eq!(Spmc::foreign(&project, &image, None).unwrap().image, image, "a flat image is taken as it is");
+    }
+}

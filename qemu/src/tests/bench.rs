@@ -28,6 +28,12 @@ pub fn run(project: &Project, progress: &Progress) -> Result<Tally> {
     for (name, alone, beside) in record::beside_others(&figures) {
         count(record::stays(alone, beside), &format!("{name}: {beside} instructions, {alone} without them"));
     }
+    // Who asks and who answers is a handful of instructions here: a plugin that miscounts is found out.
+    for f in figures.iter().filter(|f| f.operation == "direct request, bare") {
+        let found = (f.normal, f.partition, f.exceptions, f.eret, f.smc);
+        let text = format!("{} ({}): SMC, six instructions, one exception, one ERET, one SMC of the SPMC: counted {found:?}", f.operation, f.instance);
+        count(found == (1, 6, 1, 1, 1), &text);
+    }
     failures.iter().for_each(|failure| count(false, &format!("not measured: {failure}")));
     if compared.iter().any(|one| !one.holds() || one.change == record::Change::Fell) {
         println!("  {}", record::ADVICE);
