@@ -22,15 +22,18 @@ const COMPARED: &[(&str, fn(&Figures) -> u64)] = &[
     ("atomics", |f| f.atomics),
 ];
 
+/// What is compared, as recorded, and now.
+type Difference = (&'static str, u64, u64);
+
 /// What became of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Nothing rose by more than the tolerance.
     Held,
-    /// Something fell by more than the tolerance, and nothing rose.
-    Fell,
+    /// Nothing rose by more than the tolerance, and something fell by as much: which, recorded and now.
+    Fell(Vec<Difference>),
     /// Something rose by more than the tolerance: which, recorded and now.
-    Rose(Vec<(&'static str, u64, u64)>),
+    Rose(Vec<Difference>),
     /// It is not among the recorded ones.
     New,
     /// It is recorded, and was not measured.
@@ -64,14 +67,16 @@ impl Compared<'_> {
             (Change::Missing, _) => write!(text, " is recorded, but was not measured"),
             (Change::New, _) | (_, None) => write!(text, " {now} instructions, none recorded yet"),
             (Change::Held, Some(recorded)) => write!(text, " {now} instructions, {recorded} recorded"),
-            (Change::Fell, Some(recorded)) => write!(text, " {now} instructions, {recorded} recorded: record that it fell"),
-            (Change::Rose(what), _) => {
-                let rises: Vec<String> = what.iter().map(|(what, then, now)| format!("{what} {then} -> {now} ({})", percent(*then, *now))).collect();
-                write!(text, " rose: {}", rises.join(", "))
-            }
+            (Change::Fell(what), Some(_)) => write!(text, " fell: {}; record it", differences(what)),
+            (Change::Rose(what), _) => write!(text, " rose: {}", differences(what)),
         };
         text
     }
+}
+
+fn differences(what: &[Difference]) -> String {
+    let all: Vec<String> = what.iter().map(|(what, then, now)| format!("{what} {then} -> {now} ({})", percent(*then, *now))).collect();
+    all.join(", ")
 }
 
 fn percent(then: u64, now: u64) -> String {
@@ -92,11 +97,11 @@ pub fn compare<'a>(now: &'a [Figures], recorded: &'a [Figures]) -> Vec<Compared<
         };
         let pairs = COMPARED.iter().map(|(what, of)| (*what, of(before), of(figures)));
         let rises: Vec<_> = pairs.clone().filter(|(_, then, now)| exceeds(*now, *then)).collect();
-        let falls = pairs.clone().any(|(_, then, now)| exceeds(then, now));
-        let change = match (rises.is_empty(), falls) {
+        let falls: Vec<_> = pairs.filter(|(_, then, now)| exceeds(*then, *now)).collect();
+        let change = match (rises.is_empty(), falls.is_empty()) {
             (false, _) => Change::Rose(rises),
-            (true, true) => Change::Fell,
-            (true, false) => Change::Held,
+            (true, false) => Change::Fell(falls),
+            (true, true) => Change::Held,
         };
         Compared { figures, recorded: Some(before.spmc), change }
     });
@@ -151,8 +156,9 @@ mod tests {
         let recorded = [one("a", 1000, 2), one("b", 1000, 2)];
         let now = [one("a", 960, 2), one("b", 500, 2)];
         let found = compare(&now, &recorded);
-        assert_eq!((&found[0].change, &found[1].change), (&Change::Held, &Change::Fell));
-        assert_eq!(found[1].show(), "request (b) 500 instructions, 1000 recorded: record that it fell");
+        assert_eq!(found[0].change, Change::Held);
+        assert!(found[1].holds());
+        assert_eq!(found[1].show(), "request (b) fell: instructions 1000 -> 500 (50.0%), instructions when cold 1000 -> 500 (50.0%); record it");
         // What rises does so whatever falls beside it.
         assert!(!compare(&[one("a", 500, 3)], &recorded)[0].holds());
     }

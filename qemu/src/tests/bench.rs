@@ -35,7 +35,7 @@ pub fn run(project: &Project, progress: &Progress) -> Result<Tally> {
         count(found == (1, 6, 1, 1, 1), &text);
     }
     failures.iter().for_each(|failure| count(false, &format!("not measured: {failure}")));
-    if compared.iter().any(|one| !one.holds() || one.change == record::Change::Fell) {
+    if compared.iter().any(|one| !one.holds() || matches!(one.change, record::Change::Fell(_))) {
         println!("  {}", record::ADVICE);
     }
     Ok(tally)
