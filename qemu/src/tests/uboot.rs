@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::Tally;
 use super::boot::{self, Expected};
-use crate::chain::{Chain, Changes, Firmware, GATEWAY, STMM, StmmImage};
+use crate::chain::{Chain, Changes, Firmware, GATEWAY, OPTEE, STMM, StmmImage};
 use crate::console::Port;
 use crate::machine::{CPUS, End, Limits, Machine, Run};
 use crate::progress::{self, Progress};
@@ -78,6 +78,24 @@ enum How {
     Alone { uefi: &'static str, linux: &'static str, expects: &'static [&'static str] },
 }
 
+/// Loads an update from the disk and enrols it: what follows the four bytes of attributes that efivarfs wants.
+macro_rules! enrol {
+    ($name:expr, $file:literal, $variable:literal, $append:literal, $says:expr) => {
+        [
+            first(concat!("load virtio 0 ${kernel_addr_r} ", $file)),
+            first("setexpr address ${kernel_addr_r} + 4; setexpr size ${filesize} - 4"),
+            line($name, concat!("setenv -e -nv -bs -rt -at ", $append, "-i ${address}:${size} ", $variable), $says),
+        ]
+    };
+}
+
+/// The demonstration's vendor, as in `partitions/linux/loader/src/variables.rs`.
+macro_rules! vendor {
+    () => {
+        "-guid 6f1e5c0a-3b7d-4c52-9a84-2d1f0b97c6e5 "
+    };
+}
+
 const BOOTS: &[Boot] = &[
     Boot {
         name: "u-boot.uefi-before",
@@ -101,7 +119,7 @@ const BOOTS: &[Boot] = &[
         firmware: Firmware::UBoot,
         without: &[],
         stmm: StmmImage::Plain,
-        how: How::Alone { uefi: "u-boot secure-boot", linux: "discovery u-boot", expects: &["uefi.from-u-boot", "uefi.unsigned-refused", "linux.u-boot.kept", "linux.u-boot.tee"] },
+        how: How::Alone { uefi: "u-boot secure-boot full", linux: "discovery u-boot", expects: &["uefi.from-u-boot", "uefi.unsigned-refused", "uefi.full", "linux.u-boot.kept", "linux.u-boot.tee"] },
     },
     Boot {
         name: "u-boot.uefi-after",
@@ -127,6 +145,17 @@ const BOOTS: &[Boot] = &[
         ]),
     },
     Boot {
+        name: "u-boot.no-op-tee",
+        shows: "no OP-TEE: variables are none of its business",
+        firmware: Firmware::UBoot,
+        without: &[OPTEE],
+        stmm: StmmImage::Plain,
+        how: How::Prompt(|| vec![
+            line("no-op-tee.read", concat!("printenv -e ", vendor!(), "UBootKept"), r"NV\|BS\|RT, DataSize = 0x1f"),
+            line("no-op-tee.write", concat!("setenv -e -nv -bs -rt ", vendor!(), "UBootKept \"written without OP-TEE\""), SILENCE),
+        ]),
+    },
+    Boot {
         name: "u-boot.no-stmm",
         shows: "no StMM: the gateway answers for it",
         firmware: Firmware::UBoot,
@@ -149,29 +178,12 @@ const BOOTS: &[Boot] = &[
     },
 ];
 
-/// Loads an update from the disk and enrols it: what follows the four bytes of attributes that efivarfs wants.
-macro_rules! enrol {
-    ($name:expr, $file:literal, $variable:literal, $append:literal, $says:expr) => {
-        [
-            first(concat!("load virtio 0 ${kernel_addr_r} ", $file)),
-            first("setexpr address ${kernel_addr_r} + 4; setexpr size ${filesize} - 4"),
-            line($name, concat!("setenv -e -nv -bs -rt -at ", $append, "-i ${address}:${size} ", $variable), $says),
-        ]
-    };
-}
-
-/// The demonstration's vendor, as in `partitions/linux/loader/src/variables.rs`.
-macro_rules! vendor {
-    () => {
-        "-guid 6f1e5c0a-3b7d-4c52-9a84-2d1f0b97c6e5 "
-    };
-}
-
 /// What a person tries who has U-Boot with StMM for the first time: the bus, variables of each kind, then keys.
 fn prompt() -> Vec<Line> {
     let mut lines = vec![
         line("u-boot.bus", "armffa devlist", "arm_ffa"),
         line("u-boot.discovery", "armffa getpart 33d532ed-e699-0942-c09c-a798d9cd722d", "id = 8003 , exec_ctxt 1 , properties"),
+        line("u-boot.wrong-uuid", "armffa getpart 00112233-4455-6677-8899-aabbccddeeff", r"Unrecognized UUID\s+Failure in querying partition"),
         // Its payload is no offset in the buffer.
         line("u-boot.misplaced-message", "armffa ping 0x8003", r"SP response:\s+\[LSB\]\s+fffffffffffffffe"),
         line("u-boot.32-bit-message", "smc 0x8400006f 0x8003", r"Res:  0x84000070 0x80030000 0x0 0xffffffff$"),
@@ -187,6 +199,9 @@ fn prompt() -> Vec<Line> {
         line("u-boot.append", concat!("setenv -e -nv -bs -rt -a ", vendor!(), "UBootKept \", and appended\""), SILENCE),
         line("u-boot.read", concat!("printenv -e ", vendor!(), "UBootKept"), r"NV\|BS\|RT, DataSize = 0x1f"),
         line("u-boot.attributes", concat!("setenv -e -nv -bs ", vendor!(), "UBootKept \"other attributes\""), "Failed to set EFI variable"),
+        // More than StMM takes, and more than the buffer has.
+        line("u-boot.variable-too-long", concat!("setenv -e -nv -bs -rt ", vendor!(), "-i ${kernel_addr_r}:8000 UBootLong"), r"Failed to set EFI variable \(invalid parameter\)"),
+        line("u-boot.message-exceeds-buffer", concat!("setenv -e -nv -bs -rt ", vendor!(), "-i ${kernel_addr_r}:20000 UBootLong"), r"Failed to set EFI variable \(invalid parameter\)"),
         line("u-boot.volatile", concat!("setenv -e -bs -rt ", vendor!(), "UBootVolatile \"until power-off\""), SILENCE),
         first(concat!("setenv -e -nv -bs -rt ", vendor!(), "UBootGone \"not for long\"")),
         line("u-boot.delete", concat!("setenv -e ", vendor!(), "UBootGone"), SILENCE),
