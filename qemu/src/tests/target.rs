@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::boot::{self, Expected};
 use super::{Tally, bench, payload, refusals, shell, third_party, uboot};
@@ -40,6 +40,7 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
     };
     let tally = match options.firmware {
         Firmware::Uefi => chain_boots(project, progress, &settings, None)?,
+        Firmware::UBoot if !options.without.is_empty() => bail!("--batch with --firmware u-boot has boots without each partition of its own: leave --without out"),
         Firmware::UBoot => uboot::run(project, progress, &uboot::Settings { cpus: settings.cpus, profile: settings.profile, memory: options.memory })?,
     };
     println!("{} passed, {} failed", tally.passed, tally.failed);
