@@ -30,6 +30,7 @@ struct Ledger<'a> {
 
 impl Ledger<'_> {
     /// How many pages of RAM there are from `page` on, at most `pages`.
+    #[inline(always)]
     fn ram(&mut self, page: u64, pages: u64) -> u64 {
         if page < self.ram.base() || self.ram.end() <= page {
             self.ram = system::normal_world_ram(page).unwrap_or_default();
@@ -67,8 +68,8 @@ impl Holdings for Ledger<'_> {
     }
 
     /// Nobody lends the normal world anything that has tables here.
-    fn is_free(&mut self, _: u64, _: u64) -> bool {
-        false
+    fn add(&mut self, _: u64, _: u64, _: Holding) -> Result<(), Status> {
+        Err(Status::Denied)
     }
 
     fn set(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), OutOfMemory> {

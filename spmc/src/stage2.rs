@@ -10,8 +10,9 @@ use crate::sysreg::{self, dsb_ish, isb};
 use crate::table_pool::{POOL, Pool, Tables, User};
 use bulkhead_core::machine::Permissions;
 use bulkhead_core::memory::{Holding, Holdings, MemoryType, OutOfMemory, PageState};
-use bulkhead_core::tables::{ADDRESS_BITS, Cursor, Mapping, PAGE, Root, TableMemory, VALID};
+use bulkhead_core::tables::{ADDRESS_BITS, Cursor, Mapping, OutOfTables, PAGE, Root, TableMemory, VALID};
 use bulkhead_core::MAX_PARTITIONS;
+use bulkhead_ffa::Status;
 use spin::Mutex;
 
 /// Bits that stage 1 and stage 2 leaves share.
@@ -63,12 +64,14 @@ pub struct Roots {
 /// A partition's place; all zero bits when fresh, and so no data of the image.
 struct Space {
     made: bool,
+    /// There may be blocks of what will be cleared in pieces.
+    joined: bool,
     roots: Roots,
 }
 
 impl Space {
     const fn new() -> Self {
-        Self { made: false, roots: Roots { secure: Root(0), non_secure: Root(0), stage1: None, vmid: 0 } }
+        Self { made: false, joined: false, roots: Roots { secure: Root(0), non_secure: Root(0), stage1: None, vmid: 0 } }
     }
 
     fn roots(&self) -> Option<Roots> {
@@ -124,7 +127,7 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
         let attributes = stage_2_attributes(access, false, MemoryType::Normal) | ACCESSED | VALID;
         non_secure.set(&mut tables, 0, 1 << ADDRESS_BITS, Some(Mapping { output: 0, attributes }))?;
     }
-    *space = Space { made: true, roots: Roots { secure, non_secure, stage1, vmid } };
+    *space = Space { made: true, joined: false, roots: Roots { secure, non_secure, stage1, vmid } };
     Ok(())
 }
 
@@ -192,10 +195,10 @@ const fn decode_state(bits: u64) -> PageState {
 
 /// Lets `work` look at and change what a partition has, with its tables locked.
 pub fn holdings(partition: u8, work: &mut dyn FnMut(&mut dyn Holdings)) {
-    let space = space(partition).lock();
+    let mut space = space(partition).lock();
     let mut pool = POOL.lock();
     if let Some(roots) = space.roots() {
-        work(&mut Partition::new(&mut pool, roots));
+        work(&mut Partition::new(&mut pool, roots, &mut space.joined));
     }
 }
 
@@ -205,27 +208,40 @@ struct Partition<'a> {
     secure: Cursor,
     non_secure: Cursor,
     stage1: Option<Cursor>,
+    joined: &'a mut bool,
 }
 
 impl<'a> Partition<'a> {
-    fn new(pool: &'a mut Pool, roots: Roots) -> Self {
+    fn new(pool: &'a mut Pool, roots: Roots, joined: &'a mut bool) -> Self {
         Self {
             tables: Tables::new(pool, User::Partition(roots.vmid)),
             secure: Cursor::new(roots.secure),
             non_secure: Cursor::new(roots.non_secure),
             stage1: roots.stage1.map(Cursor::new),
+            joined,
         }
     }
 
-    /// The tables in which a page of one of the address spaces stands.
-    fn cursors(&mut self, secure: bool) -> (&mut Tables<'a>, impl Iterator<Item = &mut Cursor>) {
-        let stage_2 = match (secure, &self.stage1) {
-            (true, _) => Some(&mut self.secure),
-            (false, None) => Some(&mut self.non_secure),
-            // Its non-secure stage 2 is always the same.
-            (false, Some(_)) => None,
-        };
-        (&mut self.tables, stage_2.into_iter().chain(&mut self.stage1))
+    /// Does something in each of the tables in which a page of one of the address spaces stands: in stage 2 with this flag, then in
+    /// stage 1.
+    #[inline(always)]
+    fn each(&mut self, secure: bool, mut work: impl FnMut(&mut Cursor, &mut Tables<'a>, bool) -> Result<(), OutOfTables>) -> Result<(), OutOfMemory> {
+        // The non-secure stage 2 of a partition at S-EL0 is always the same.
+        if secure || self.stage1.is_none() {
+            work(if secure { &mut self.secure } else { &mut self.non_secure }, &mut self.tables, false)?;
+        }
+        if let Some(stage1) = &mut self.stage1 {
+            work(stage1, &mut self.tables, true)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what stands for pages of one of the address spaces, at their own addresses: in stage 2, and in stage 1.
+    fn write(&mut self, page: u64, pages: u64, secure: bool, leaves: Option<[u64; 2]>) -> Result<(), OutOfMemory> {
+        self.each(secure, |cursor, tables, is_stage_1| {
+            let mapping = leaves.map(|leaves| Mapping { output: page, attributes: leaves[usize::from(is_stage_1)] });
+            cursor.set(tables, page, pages * PAGE, mapping)
+        })
     }
 
     /// Changes what it has at each of a run of pages.
@@ -257,60 +273,55 @@ impl Holdings for Partition<'_> {
         (leaf.and_then(|leaf| stage_2_holding(leaf.attributes, false)), run)
     }
 
-    fn is_free(&mut self, page: u64, pages: u64) -> bool {
+    fn add(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), Status> {
         let size = pages * PAGE;
-        match &mut self.stage1 {
+        let free = match &mut self.stage1 {
             Some(stage1) => stage1.is_free(&self.tables, page, size),
             None => self.secure.is_free(&self.tables, page, size) && self.non_secure.is_free(&self.tables, page, size),
+        };
+        if !free {
+            return Err(Status::Denied);
         }
+        let result = self.set(page, pages, holding);
+        if result.is_err() {
+            self.clear(page, pages, holding.secure);
+        }
+        Ok(result?)
     }
 
     fn set(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), OutOfMemory> {
         let Holding { state, permissions, secure, memory_type } = holding;
         // Lent memory is kept in mind, and not mapped.
         let valid = if state == PageState::Lent { 0 } else { VALID };
-        let leaf = |permissions| stage_2_attributes(permissions, secure, memory_type) | ACCESSED | encode_state(state) | valid;
-        let Some(stage1) = &mut self.stage1 else {
-            let cursor = if secure { &mut self.secure } else { &mut self.non_secure };
-            return map(&mut self.tables, cursor, page, pages, Some(leaf(permissions)));
-        };
-        if secure {
+        let (by_stage_2, stage_1) = match self.stage1 {
+            None => (permissions, 0),
             // Stage 1 decides what it may do there.
-            map(&mut self.tables, &mut self.secure, page, pages, Some(leaf(Permissions { read: true, write: true, execute: true })))?;
-        }
-        let attributes = stage_1_attributes(permissions, secure, memory_type, state) & !(VALID & !valid);
-        map(&mut self.tables, stage1, page, pages, Some(attributes))
+            Some(_) => (Permissions { read: true, write: true, execute: true }, stage_1_attributes(permissions, secure, memory_type, state) & !(VALID & !valid)),
+        };
+        let stage_2 = stage_2_attributes(by_stage_2, secure, memory_type) | ACCESSED | encode_state(state) | valid;
+        self.write(page, pages, secure, Some([stage_2, stage_1]))
     }
 
     fn clear(&mut self, page: u64, pages: u64, secure: bool) {
-        let (tables, cursors) = self.cursors(secure);
-        for cursor in cursors {
-            // This needs no table: blocks were parted, and what is in passing is not joined without need.
-            let _ = map(tables, cursor, page, pages, None);
-        }
+        // This needs no table: blocks were parted, and what is in passing is not joined without need.
+        let _ = self.write(page, pages, secure, None);
     }
 
     fn join(&mut self) -> bool {
-        let mut room = false;
-        for secure in [true, false] {
-            let (tables, cursors) = self.cursors(secure);
-            for cursor in cursors {
-                room |= cursor.join(tables);
-            }
+        let mut room = self.secure.join(&mut self.tables) | self.non_secure.join(&mut self.tables);
+        if let Some(stage1) = &mut self.stage1 {
+            room |= stage1.join(&mut self.tables);
         }
+        *self.joined |= room;
         room
     }
 
-    fn is_joined(&mut self) -> bool {
-        [true, false].iter().any(|secure| {
-            let (tables, mut cursors) = self.cursors(*secure);
-            cursors.any(|cursor| cursor.is_joined(tables))
-        })
+    fn is_joined(&self) -> bool {
+        *self.joined
     }
 
     fn part(&mut self, page: u64, pages: u64, secure: bool) -> Result<(), OutOfMemory> {
-        let (tables, mut cursors) = self.cursors(secure);
-        Ok(cursors.try_for_each(|cursor| cursor.part(tables, page, pages * PAGE))?)
+        self.each(secure, |cursor, tables, _| cursor.part(tables, page, pages * PAGE))
     }
 
     fn take_back(&mut self, page: u64, pages: u64) {
@@ -320,12 +331,6 @@ impl Holdings for Partition<'_> {
     fn flush(&mut self) {
         self.tables.invalidate();
     }
-}
-
-/// Maps pages at their own addresses, with these attributes; `None` clears them.
-fn map(tables: &mut Tables<'_>, cursor: &mut Cursor, page: u64, pages: u64, attributes: Option<u64>) -> Result<(), OutOfMemory> {
-    let mapping = attributes.map(|attributes| Mapping { output: page, attributes });
-    Ok(cursor.set(tables, page, pages * PAGE, mapping)?)
 }
 
 /// What a leaf of stage 2 says; `None` for the vectors and tables, which are mapped and not the partition's.
@@ -349,9 +354,9 @@ fn stage_1_holding(bits: u64) -> Option<Holding> {
 /// # Errors
 /// The pool or the partition's share of it is spent.
 pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
-    let space = space(partition).lock();
+    let mut space = space(partition).lock();
     let mut pool = POOL.lock();
-    let mut partition = Partition::new(&mut pool, space.roots().ok_or(OutOfMemory)?);
+    let mut partition = Partition::new(&mut pool, space.roots().ok_or(OutOfMemory)?, &mut space.joined);
     let result = partition.change(page, pages, |held| Holding { permissions, ..held });
     // Also where only a part has changed.
     partition.flush();

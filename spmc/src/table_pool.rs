@@ -54,7 +54,7 @@ pub fn boot_guard() -> u64 {
 impl Pool {
     /// Nothing taken: for the static.
     const fn new() -> Self {
-        Self { used: 0, shares: Shares::new(), notes: [Note { live: 0, empty: 0, joined: false }; MAX_PAGES] }
+        Self { used: 0, shares: Shares::new(), notes: [Note { live: 0, empty: 0 }; MAX_PAGES] }
     }
 
     /// The pool while boot has its stack in it.
@@ -107,7 +107,7 @@ impl Drop for Tables<'_> {
 
 /// Which page of the pool a table is.
 fn place(table: u64) -> usize {
-    ((table - image::tables_start()) / PAGE) as usize % MAX_PAGES
+    (table.wrapping_sub(image::tables_start()) / PAGE) as usize % MAX_PAGES
 }
 
 #[inline(always)]

@@ -21,7 +21,7 @@ use crate::tables::PAGE;
 use crate::vcpu::VcpuId;
 use crate::{MAX_CORES, MAX_PARTITIONS};
 use actor::{Play, Scenario};
-use bulkhead_ffa::{EndpointId, Regs, function};
+use bulkhead_ffa::{EndpointId, Regs, Status, function};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::string::{String, ToString};
@@ -347,9 +347,15 @@ impl Holdings for Tables<'_> {
         (first, 1 + same)
     }
 
-    fn is_free(&mut self, page: u64, pages: u64) -> bool {
-        let world = self.machine.world();
-        (0..pages).all(|n| !world.holdings.contains_key(&(self.holder, page + n * PAGE)))
+    fn add(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), Status> {
+        if (0..pages).any(|n| self.machine.world().holdings.contains_key(&(self.holder, page + n * PAGE))) {
+            return Err(Status::Denied);
+        }
+        let result = self.set(page, pages, holding);
+        if result.is_err() {
+            self.clear(page, pages, holding.secure);
+        }
+        Ok(result?)
     }
 
     fn set(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), OutOfMemory> {
@@ -381,7 +387,7 @@ impl Holdings for Tables<'_> {
         }
     }
 
-    fn is_joined(&mut self) -> bool {
+    fn is_joined(&self) -> bool {
         self.machine.world().parts_left.is_some()
     }
 

@@ -15,7 +15,7 @@ pub(crate) mod tests;
 use crate::machine::{AccessFault, Address, Machine, Permissions};
 use bulkhead_ffa::{EndpointId, Status, Version};
 use layout::Relinquish;
-pub use ledger::{Run, Runs, Terms};
+use ledger::Runs;
 use pool::{Link, Pool};
 pub(crate) use ledger::Pinned;
 pub(crate) use retrieve::Reply;
@@ -138,8 +138,11 @@ pub trait Holdings {
     /// one, at most `pages`. There may be more of them behind those counted.
     fn at(&mut self, page: u64, pages: u64) -> (Option<Holding>, u64);
 
-    /// Whether it has nothing at any of these pages.
-    fn is_free(&mut self, page: u64, pages: u64) -> bool;
+    /// Gives it pages at which it has nothing.
+    ///
+    /// # Errors
+    /// DENIED when it has something at one of them; NO_MEMORY. Nothing has changed.
+    fn add(&mut self, page: u64, pages: u64, holding: Holding) -> Result<(), Status>;
 
     /// Marks pages from `page` on as shared or lent that it holds alike and may give away (see [`ledger::givable`]). What it had
     /// there, and how many were marked: at least one, at most `pages`, and no more behind a smaller number need be different.
@@ -167,13 +170,13 @@ pub trait Holdings {
     /// non-secure address space. This needs no table after [`Self::part`]. Access is gone only after [`Self::flush`].
     fn clear(&mut self, page: u64, pages: u64, secure: bool);
 
-    /// Makes room in the tables by what may make [`Self::part`] necessary; whether there is some now.
+    /// Makes room in the tables by what makes [`Self::part`] necessary from now on; whether there is some.
     fn join(&mut self) -> bool {
         false
     }
 
     /// Whether [`Self::part`] may be necessary.
-    fn is_joined(&mut self) -> bool {
+    fn is_joined(&self) -> bool {
         false
     }
 
@@ -191,42 +194,6 @@ pub trait Holdings {
 
     /// Makes earlier changes effective on all cores, in both address spaces.
     fn flush(&mut self);
-
-    // Each of the following is a whole pass over a transaction, so that only one call in it is not known to the compiler.
-
-    /// See [`ledger::give`].
-    ///
-    /// # Errors
-    /// As there.
-    fn give(&mut self, runs: Runs<'_>, to: PageState, write: bool, pinned: &[u64]) -> Result<Terms, Status> {
-        ledger::give(self, &runs, to, write, pinned)
-    }
-
-    /// See [`ledger::grant`].
-    ///
-    /// # Errors
-    /// As there.
-    fn grant(&mut self, runs: Runs<'_>, holding: Holding) -> Result<(), Status> {
-        ledger::grant(self, runs, holding)
-    }
-
-    /// See [`ledger::withdraw`].
-    ///
-    /// # Errors
-    /// As there.
-    fn withdraw(&mut self, runs: Runs<'_>, secure: bool) -> Result<(), Status> {
-        ledger::withdraw(self, runs, secure)
-    }
-
-    /// As [`Self::clear`], for pages to which it has no access.
-    fn forget(&mut self, runs: Runs<'_>, secure: bool) {
-        ledger::forget(self, runs, usize::MAX, secure);
-    }
-
-    /// As [`Self::take_back`].
-    fn take_all_back(&mut self, runs: Runs<'_>) {
-        ledger::take_back(self, runs);
-    }
 }
 
 /// Bytes that are copied from or to a guest at a time: an RX or TX buffer.
@@ -330,7 +297,7 @@ impl MemoryManager {
         if let owner @ Owner::Partition(_) = borrower.owner() {
             let secure = transaction.traits.has(Traits::SECURE);
             let mut result = Err(Status::Aborted);
-            machine.holdings(owner, &mut |borrower| result = borrower.withdraw(self.runs(slot), secure));
+            machine.holdings(owner, &mut |borrower| result = ledger::withdraw(borrower, self.runs(slot), secure));
             result?;
         }
         self.end_borrowing(machine, slot, link, zero || borrower.zero_after);
@@ -388,7 +355,7 @@ impl MemoryManager {
 
     /// Gives the memory back to the lender and forgets the transaction.
     fn end<T: PageTables>(&mut self, tables: &mut T, slot: usize) {
-        tables.holdings(lender_of(slot), &mut |lender| lender.take_all_back(self.runs(slot)));
+        tables.holdings(lender_of(slot), &mut |lender| ledger::take_back(lender, self.runs(slot)));
         self.free(slot);
     }
 
@@ -404,7 +371,7 @@ impl MemoryManager {
             if let Some((link, borrower)) = borrowed.filter(|_| state != State::Donated) {
                 // Its tables lead nowhere by now ([`Machine::quiesce`]), so that this needs none.
                 let secure = self.transactions[slot].traits.has(Traits::SECURE);
-                tables.holdings(Owner::Partition(partition), &mut |borrower| _ = borrower.withdraw(self.runs(slot), secure));
+                tables.holdings(Owner::Partition(partition), &mut |borrower| _ = ledger::withdraw(borrower, self.runs(slot), secure));
                 self.end_borrowing(tables, slot, link, borrower.zero_after);
             }
             if lender_of(slot) != Owner::Partition(partition) {

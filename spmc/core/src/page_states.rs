@@ -81,7 +81,8 @@ impl PageStates {
             memory.write(table, word, old | LOW * state as u64 & mask(offset, count));
             at += count;
         }
-        memory.note(table).live += (at - first) as u16;
+        let note = memory.note(table);
+        note.live = note.live.wrapping_add((at - first) as u16);
         Ok(at - first)
     }
 
@@ -171,20 +172,21 @@ impl Default for PageStates {
 #[inline(always)]
 fn fill(memory: &mut impl TableMemory, table: u64, first: u64, pages: u64, pattern: u64) -> bool {
     let (mut at, mut left) = (first, pages);
-    let mut cleared = 0;
+    // No more than pages of a table.
+    let mut cleared = 0_u16;
     while left != 0 {
         let (word, offset) = ((at / WORD_PAGES) as usize, at % WORD_PAGES);
         let count = left.min(WORD_PAGES - offset);
         let mask = mask(offset, count);
         let old = memory.read(table, word);
         memory.write(table, word, old & !mask | pattern & mask);
-        cleared += states(old & mask);
+        cleared = cleared.wrapping_add(states(old & mask));
         at += count;
         left -= count;
     }
     let note = memory.note(table);
     let written = if pattern == 0 { 0 } else { pages as u16 };
-    note.live = note.live + written - cleared;
+    note.live = note.live.wrapping_add(written).wrapping_sub(cleared);
     note.live == 0 && cleared != 0
 }
 
@@ -195,8 +197,9 @@ const fn mask(offset: u64, count: u64) -> u64 {
 
 /// How many pairs of a word are not zero.
 const fn states(word: u64) -> u16 {
-    // Mostly there are none, and counting takes a while.
-    if word == 0 { 0 } else { ((word | word >> 1) & LOW).count_ones() as u16 }
+    let some = (word | word >> 1) & LOW;
+    // Mostly there are none or one, and counting takes a while.
+    if some & some.wrapping_sub(1) == 0 { (some != 0) as u16 } else { some.count_ones() as u16 }
 }
 
 #[cfg(test)]

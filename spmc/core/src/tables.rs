@@ -30,7 +30,7 @@ const PERMISSIONS: u64 = 3 << 6 | 3 << 53;
 /// Entries of a table.
 const ENTRIES: usize = 512;
 /// Empty tables that a regime keeps.
-const KEPT: u8 = 4;
+const KEPT: u16 = 4;
 
 /// What is remembered of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,9 +38,7 @@ pub struct Note {
     /// Entries that are not zero.
     pub live: u16,
     /// Of a root: tables below it that are empty.
-    pub empty: u8,
-    /// Of a root: there may be blocks below it of what will be cleared in pieces.
-    pub joined: bool,
+    pub empty: u16,
 }
 
 /// Where tables live, and how their entries are written.
@@ -147,14 +145,13 @@ impl Cursor {
     /// no table that does not exist by then. Nor does it ever for a range that was set as a whole, with software bit 55 or 56,
     /// as long as nobody calls [`Self::join`].
     pub fn set(&mut self, memory: &mut impl TableMemory, input: u64, size: u64, mapping: Option<Mapping>) -> Result<(), OutOfTables> {
-        let end = input.checked_add(size).filter(|end| *end <= 1 << ADDRESS_BITS).ok_or(OutOfTables)?;
-        if self.reach(input) == 0 {
+        if self.reach(input) == 0 && input >> ADDRESS_BITS == 0 {
             self.go(memory, input);
         }
         // A whole table's worth becomes a block.
         if size <= self.reach(input) && size < span(2) && self.table != 0 {
             let table = self.table;
-            match set_pages(memory, table, index(input, 3), (size / PAGE) as usize, mapping) {
+            match write_pages(memory, table, index(input, 3), (size / PAGE) as usize, mapping) {
                 (0, 1..) => {
                     let empty = &mut memory.note(self.root.0).empty;
                     *empty = empty.saturating_sub(1);
@@ -170,6 +167,7 @@ impl Cursor {
             }
             return Ok(());
         }
+        let end = input.checked_add(size).filter(|end| *end <= 1 << ADDRESS_BITS).ok_or(OutOfTables)?;
         self.size = 0;
         let root = self.root.0;
         let mut empty = memory.note(root).empty;
@@ -189,23 +187,14 @@ impl Cursor {
     #[inline(never)]
     fn prune(&mut self, memory: &mut impl TableMemory, join: bool) -> bool {
         self.size = 0;
-        let mut pruning = Pruning { join, joined: false, freed: false };
-        prune(memory, self.root.0, 1, &mut pruning);
-        let note = memory.note(self.root.0);
-        note.empty = 0;
-        note.joined |= pruning.joined;
-        pruning.freed
+        memory.note(self.root.0).empty = 0;
+        prune(memory, self.root.0, 1, join)
     }
 
     /// Puts blocks also in place of tables that will be cleared in pieces: from now on [`Self::part`] comes before that. Whether a
     /// table came free.
     pub fn join(&mut self, memory: &mut impl TableMemory) -> bool {
         self.prune(memory, true)
-    }
-
-    /// Whether there may be blocks that [`Self::part`] has to take apart.
-    pub fn is_joined(&self, memory: &mut impl TableMemory) -> bool {
-        memory.note(self.root.0).joined
     }
 
     /// Takes blocks apart that are only partly in the `size` bytes from `input` on, which are not beyond the regime. Nothing else
@@ -257,7 +246,17 @@ impl Cursor {
     }
 
     /// Whether nothing is set in `size` bytes from `input` on. What is beyond the regime is not free.
+    #[inline(always)]
     pub fn is_free(&mut self, memory: &impl TableMemory, input: u64, size: u64) -> bool {
+        match self.reach(input) >= size {
+            true if self.table == 0 => true,
+            true if size == PAGE => memory.read(self.table, index(input, 3)) == 0,
+            _ => self.is_all_free(memory, input, size),
+        }
+    }
+
+    #[inline(never)]
+    fn is_all_free(&mut self, memory: &impl TableMemory, input: u64, size: u64) -> bool {
         if input.checked_add(size).is_none_or(|end| end > 1 << ADDRESS_BITS) {
             return false;
         }
@@ -329,10 +328,10 @@ fn set_level(
     start: u64,
     end: u64,
     mapping: Option<Mapping>,
-    empty: &mut u8,
+    empty: &mut u16,
 ) -> Result<(), OutOfTables> {
     if level == 3 {
-        set_pages(memory, table, index(start, 3), ((end - start) / PAGE) as usize, mapping);
+        write_pages(memory, table, index(start, 3), ((end - start) / PAGE) as usize, mapping);
         return Ok(());
     }
     let span = span(level);
@@ -363,7 +362,7 @@ fn set_child(
     start: u64,
     end: u64,
     mapping: Option<Mapping>,
-    empty: &mut u8,
+    empty: &mut u16,
 ) -> Result<(), OutOfTables> {
     let before = memory.note(table).live;
     let result = set_level(memory, table, level, start, end, mapping, empty);
@@ -377,15 +376,17 @@ fn set_child(
 
 /// Writes `count` entries of a table of pages, the first at index `first`. Returns how many of the table are not zero, before and
 /// now.
-fn set_pages(memory: &mut impl TableMemory, table: u64, first: usize, count: usize, mapping: Option<Mapping>) -> (u16, u16) {
+#[inline(always)]
+fn write_pages(memory: &mut impl TableMemory, table: u64, first: usize, count: usize, mapping: Option<Mapping>) -> (u16, u16) {
     let (mut new, step) = mapping.map_or((0, 0), |m| (leaf(3, m.output, m.attributes), PAGE));
-    let mut zeroes = 0;
+    // No more than entries of a table.
+    let mut zeroes = 0_u16;
     for i in first..first + count {
         let old = memory.read(table, i);
         if old == 0 {
-            zeroes += 1;
+            zeroes = zeroes.wrapping_add(1);
         } else if needs_maintenance(old, new) {
-            zeroes += change_pages(memory, table, i..first + count, new);
+            zeroes = zeroes.wrapping_add(change_pages(memory, table, i..first + count, new));
             break;
         }
         memory.write(table, i, new);
@@ -394,11 +395,11 @@ fn set_pages(memory: &mut impl TableMemory, table: u64, first: usize, count: usi
     let note = memory.note(table);
     let before = note.live;
     // Entries that were zero before have become something, or all of them nothing.
-    note.live = if step == 0 { before - (count as u16 - zeroes) } else { before + zeroes };
+    note.live = before.wrapping_add(zeroes).wrapping_sub(if step == 0 { count as u16 } else { 0 });
     (before, note.live)
 }
 
-/// The rest of [`set_pages`], with the maintenance of TLBs that one of the entries needs. Returns how many were zero.
+/// The rest of [`write_pages`], with the maintenance of TLBs that one of the entries needs. Returns how many were zero.
 #[inline(never)]
 fn change_pages(memory: &mut impl TableMemory, table: u64, entries: Range<usize>, first: u64) -> u16 {
     let (mut breaks, mut zeroes, mut new) = (false, 0, first);
@@ -433,7 +434,7 @@ const fn needs_maintenance(old: u64, new: u64) -> bool {
 
 /// Writes `new` in place of an entry above the last level, with break-before-make when both are valid, and frees the tables
 /// below the old one.
-fn replace(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, new: u64, empty: &mut u8) {
+fn replace(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, new: u64, empty: &mut u16) {
     let old = memory.read(table, i);
     let below = is_table(old, level);
     if below || needs_maintenance(old, new) {
@@ -451,7 +452,7 @@ fn replace(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, new:
     }
 }
 
-fn free_below(memory: &mut impl TableMemory, table: u64, level: u32, empty: &mut u8) {
+fn free_below(memory: &mut impl TableMemory, table: u64, level: u32, empty: &mut u16) {
     if memory.note(table).live == 0 {
         *empty = empty.saturating_sub(1);
     }
@@ -465,7 +466,7 @@ fn free_below(memory: &mut impl TableMemory, table: u64, level: u32, empty: &mut
 }
 
 /// Puts a table with the same meaning in place of the leaf `old`.
-fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u64, empty: &mut u8) -> Result<u64, OutOfTables> {
+fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u64, empty: &mut u16) -> Result<u64, OutOfTables> {
     let child = memory.allocate().ok_or(OutOfTables)?;
     if old == 0 {
         memory.note(table).live += 1;
@@ -486,17 +487,10 @@ fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u
     Ok(child)
 }
 
-/// How tables are pruned, and what came of it.
-struct Pruning {
-    /// Also what will be cleared in pieces is joined.
-    join: bool,
-    /// It was.
-    joined: bool,
-    freed: bool,
-}
-
-/// Frees the tables below this one that are empty, and puts a block in place of each that says no more than one would.
-fn prune(memory: &mut impl TableMemory, table: u64, level: u32, pruning: &mut Pruning) {
+/// Frees the tables below this one that are empty, and puts a block in place of each that says no more than one would, with `join`
+/// also of what will be cleared in pieces. Whether there was one.
+fn prune(memory: &mut impl TableMemory, table: u64, level: u32, join: bool) -> bool {
+    let mut freed = false;
     for i in 0..ENTRIES {
         let entry = memory.read(table, i);
         if !is_table(entry, level) {
@@ -504,11 +498,11 @@ fn prune(memory: &mut impl TableMemory, table: u64, level: u32, pruning: &mut Pr
         }
         let child = entry & OUTPUT;
         if level < 2 {
-            prune(memory, child, level + 1, pruning);
+            freed |= prune(memory, child, level + 1, join);
         }
         let block = match memory.note(child).live {
             0 => 0,
-            512 => match block_for(memory, child, level, pruning.join) {
+            512 => match block_for(memory, child, level, join) {
                 Some(block) => block,
                 None => continue,
             },
@@ -521,9 +515,9 @@ fn prune(memory: &mut impl TableMemory, table: u64, level: u32, pruning: &mut Pr
             memory.note(table).live -= 1;
         }
         memory.free(child);
-        pruning.joined |= block & PASSING != 0;
-        pruning.freed = true;
+        freed = true;
     }
+    freed
 }
 
 /// The block at `level` that means the same as the full table `child` below it, if there may be one.
@@ -655,8 +649,7 @@ mod tests {
         for at in [0x4000_0000, 0x4010_0000] {
             cursor.set(&mut heap, at, 0x10_0000, lent(at)).unwrap();
         }
-        assert!(!cursor.is_joined(&mut heap));
-        assert!(cursor.join(&mut heap) && cursor.is_joined(&mut heap));
+        assert!(cursor.join(&mut heap));
         assert_eq!(heap.tables.len(), 2);
         heap.limit = 2;
         assert_eq!(cursor.part(&mut heap, 0x4000_0000, 0x10_0000), Err(OutOfTables));
@@ -726,7 +719,6 @@ mod tests {
                 let (input, size) = (page * PAGE, count * PAGE);
                 if what == 0 {
                     joined |= cursor.join(&mut heap);
-                    prop_assert!(joined || !cursor.is_joined(&mut heap));
                 } else if what < 4 && !borrowed.is_empty() {
                     let n = input as usize / 4096 % borrowed.len();
                     let (page, count) = borrowed[n];
@@ -776,7 +768,6 @@ mod tests {
                 prop_assert_eq!(cursor.set(&mut heap, page * PAGE, PAGE, mapping(page, 0)), Ok(()));
             }
             prop_assert!(cursor.join(&mut heap), "what stays is joined again");
-            prop_assert!(!cursor.is_joined(&mut heap));
         }
 
         #[test]

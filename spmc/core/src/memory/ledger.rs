@@ -4,7 +4,7 @@
 
 use super::pool::Iter;
 use super::transaction::{CELLS, Cell};
-use super::{Holding, Holdings, MemoryType, OutOfMemory, PageState, PageTables};
+use super::{Holding, Holdings, MemoryType, PageState, PageTables};
 use crate::machine::{AccessFault, Address};
 use crate::tables::PAGE;
 use arrayvec::ArrayVec;
@@ -12,7 +12,7 @@ use bulkhead_ffa::Status;
 
 /// Contiguous pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(super) struct Run {
     /// Address of the first page.
     pub start: u64,
     /// Number of pages.
@@ -22,7 +22,8 @@ pub struct Run {
 impl Run {
     /// The first address after it.
     pub const fn end(self) -> u64 {
-        self.start + self.pages * PAGE
+        // A cell has room for less than 2^32 pages from an address below 2^44 on.
+        self.start.wrapping_add(self.pages.wrapping_mul(PAGE))
     }
 
     /// Whether `address` lies in it.
@@ -33,7 +34,7 @@ impl Run {
 
 /// The ranges of a transaction, those joined that follow each other directly, so that each is one change of the tables.
 #[derive(Clone)]
-pub struct Runs<'a> {
+pub(super) struct Runs<'a> {
     cells: Iter<'a, Cell, CELLS>,
     /// The first range that was not given out.
     next: Option<Run>,
@@ -70,7 +71,7 @@ impl Iterator for Runs<'_> {
 
 /// What all pages of a transaction have in common: no borrower gets more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub(super) struct Terms {
     /// The lender may write all of them.
     pub write: bool,
     /// The lender may execute all of them.
@@ -87,27 +88,30 @@ pub(crate) type Pinned = ArrayVec<u64, { 2 + crate::vms::VM_PAGES }>;
 ///
 /// # Errors
 /// DENIED when the lender may not give them; INVALID_PARAMETERS when a page occurs twice; NO_MEMORY.
-pub(super) fn give<H: Holdings + ?Sized>(lender: &mut H, runs: &Runs<'_>, to: PageState, write: bool, pinned: &[u64]) -> Result<Terms, Status> {
-    let mut terms: Option<Terms> = None;
+#[inline(never)]
+pub(super) fn give(lender: &mut dyn Holdings, runs: &Runs<'_>, to: PageState, write: bool, pinned: &[u64]) -> Result<Terms, Status> {
+    let mut terms = Terms { write: true, execute: true, secure: false };
     let mut pages_done = 0;
     let mut result = Ok(());
     'runs: for run in runs.clone() {
-        let mut left = run;
-        while left.pages != 0 {
-            let (held, pages) = match lender.mark(left.start, left.pages, to, write) {
+        let mut at = run.start;
+        while at != run.end() {
+            let (held, pages) = match lender.mark(at, (run.end() - at) / PAGE, to, write) {
                 Ok(marked) => marked,
                 Err(status) => {
-                    let twice = status == Status::Denied && occurs_before(runs, pages_done, left.start);
+                    let twice = status == Status::Denied && occurs_before(runs, pages_done, at);
                     result = Err(if twice { Status::InvalidParameters } else { status });
                     break 'runs;
                 }
             };
+            if pages_done == 0 {
+                terms.secure = held.secure;
+            }
+            at = Run { start: at, pages }.end();
             pages_done += pages;
-            left = Run { start: left.start + pages * PAGE, pages: left.pages - pages };
-            let so_far = terms.get_or_insert(Terms { write: true, execute: true, secure: held.secure });
-            so_far.write &= held.permissions.write;
-            so_far.execute &= held.permissions.execute;
-            if so_far.secure != held.secure {
+            terms.write &= held.permissions.write;
+            terms.execute &= held.permissions.execute;
+            if terms.secure != held.secure {
                 result = Err(Status::Denied);
                 break 'runs;
             }
@@ -117,22 +121,15 @@ pub(super) fn give<H: Holdings + ?Sized>(lender: &mut H, runs: &Runs<'_>, to: Pa
             break;
         }
     }
-    match (result, terms) {
-        (Ok(()), Some(terms)) => {
-            if to == PageState::Lent {
-                lender.flush();
-            }
-            Ok(terms)
+    if result.is_err() {
+        // The lender's access is as it was: nothing to flush.
+        for run in first_pages(runs, pages_done) {
+            lender.take_back(run.start, run.pages);
         }
-        (result, _) => {
-            // The lender's access is as it was: nothing to flush.
-            for run in first_pages(runs, pages_done) {
-                lender.take_back(run.start, run.pages);
-            }
-            // An empty transaction has no terms.
-            Err(result.err().unwrap_or(Status::InvalidParameters))
-        }
+    } else if to == PageState::Lent {
+        lender.flush();
     }
+    result.map(|()| terms)
 }
 
 /// Whether a lender with this holding may give the page away.
@@ -158,7 +155,8 @@ fn first_pages(runs: &Runs<'_>, pages: u64) -> impl Iterator<Item = Run> {
 }
 
 /// Makes pages that a lender shared or lent exclusively its own again, or a new owner's.
-pub(super) fn take_back<H: Holdings + ?Sized>(owner: &mut H, runs: Runs<'_>) {
+#[inline(never)]
+pub(super) fn take_back(owner: &mut dyn Holdings, runs: Runs<'_>) {
     for run in runs {
         owner.take_back(run.start, run.pages);
     }
@@ -168,7 +166,8 @@ pub(super) fn take_back<H: Holdings + ?Sized>(owner: &mut H, runs: Runs<'_>) {
 ///
 /// # Errors
 /// NO_MEMORY: other pages that it borrowed are part of the same block, and there is no table for what stays.
-pub(super) fn withdraw<H: Holdings + ?Sized>(borrower: &mut H, runs: Runs<'_>, secure: bool) -> Result<(), Status> {
+#[inline(never)]
+pub(super) fn withdraw(borrower: &mut dyn Holdings, runs: Runs<'_>, secure: bool) -> Result<(), Status> {
     if borrower.is_joined() {
         for run in runs.clone() {
             borrower.part(run.start, run.pages, secure)?;
@@ -183,34 +182,32 @@ pub(super) fn withdraw<H: Holdings + ?Sized>(borrower: &mut H, runs: Runs<'_>, s
 ///
 /// # Errors
 /// DENIED when it does; NO_MEMORY.
-pub(super) fn grant<H: Holdings + ?Sized>(borrower: &mut H, runs: Runs<'_>, holding: Holding) -> Result<(), Status> {
-    for run in runs.clone() {
-        if !borrower.is_free(run.start, run.pages) {
-            return Err(Status::Denied);
-        }
+#[inline(never)]
+pub(super) fn grant(borrower: &mut dyn Holdings, runs: Runs<'_>, holding: Holding) -> Result<(), Status> {
+    let mut result = add_all(borrower, &runs, holding);
+    // Not earlier: what is given here could be taken again only with more tables.
+    if result == Err(Status::NoMemory) && borrower.join() {
+        result = add_all(borrower, &runs, holding);
     }
-    let mut result = set_all(borrower, runs.clone(), holding);
-    // Not earlier: what is set here could be cleared again only with more tables.
-    if result.is_err() && borrower.join() {
-        result = set_all(borrower, runs, holding);
-    }
-    Ok(result?)
+    result
 }
 
-/// Sets all of the runs, or none.
-fn set_all<H: Holdings + ?Sized>(borrower: &mut H, runs: Runs<'_>, holding: Holding) -> Result<(), OutOfMemory> {
+/// Gives a borrower all of the runs, or none.
+#[inline(never)]
+fn add_all(borrower: &mut dyn Holdings, runs: &Runs<'_>, holding: Holding) -> Result<(), Status> {
     for (n, run) in runs.clone().enumerate() {
-        if let Err(error) = borrower.set(run.start, run.pages, holding) {
-            forget(borrower, runs, n + 1, holding.secure);
+        if let Err(status) = borrower.add(run.start, run.pages, holding) {
+            forget(borrower, runs.clone(), n, holding.secure);
             borrower.flush();
-            return Err(error);
+            return Err(status);
         }
     }
     Ok(())
 }
 
 /// Clears what a holder has in the first `count` runs, in one of the address spaces; where it had access, it is gone after a flush.
-pub(super) fn forget<H: Holdings + ?Sized>(holder: &mut H, runs: Runs<'_>, count: usize, secure: bool) {
+#[inline(never)]
+pub(super) fn forget(holder: &mut dyn Holdings, runs: Runs<'_>, count: usize, secure: bool) {
     for run in runs.take(count) {
         holder.clear(run.start, run.pages, secure);
     }

@@ -6,7 +6,7 @@ use super::layout::{Access, Header, data, default_access_size, header_size, inst
 use super::pool::Link;
 use super::send::{ATTRIBUTES, NORMAL_MEMORY, TYPE_SHIFT, check_attributes};
 use super::transaction::{Borrower, FLAG_ZERO, FLAGS_KIND, Kind, State, Traits, Transfer, lender_of};
-use super::{Holding, MemoryManager, MemoryType, Owner, PageState, Party};
+use super::{Holding, MemoryManager, MemoryType, Owner, PageState, Party, ledger};
 use crate::machine::{Address, Machine, Permissions};
 use crate::tables::PAGE;
 use bulkhead_ffa::Status;
@@ -202,9 +202,9 @@ impl MemoryManager {
         if let Owner::Partition(_) = caller.owner {
             let mut result = Err(Status::Aborted);
             machine.holdings(caller.owner, &mut |borrower| {
-                result = borrower.grant(self.runs(slot), holding);
+                result = ledger::grant(borrower, self.runs(slot), holding);
                 if donated && result.is_ok() {
-                    borrower.take_all_back(self.runs(slot));
+                    ledger::take_back(borrower, self.runs(slot));
                 }
             });
             result?;
@@ -217,7 +217,7 @@ impl MemoryManager {
         }
         self.transactions[slot].retrieved += 1;
         if donated {
-            machine.holdings(lender_of(slot), &mut |lender| lender.forget(self.runs(slot), holding.secure));
+            machine.holdings(lender_of(slot), &mut |lender| ledger::forget(lender, self.runs(slot), usize::MAX, holding.secure));
             self.make_idle(slot, State::Donated);
             self.drop_lists_of_donated(slot, transfer);
         }

@@ -176,10 +176,10 @@ impl MemoryManager {
         let writes = |b: Borrower| b.permissions & data::MASK == data::WRITE;
         let write = zero || self.borrowers.iter(transaction.borrowers).any(|(_, b)| writes(b));
         let mut terms = Err(Status::Aborted);
-        machine.holdings(lender, &mut |lender| terms = lender.give(self.runs(slot), state, write, pinned));
+        machine.holdings(lender, &mut |lender| terms = ledger::give(lender, &self.runs(slot), state, write, pinned));
         let terms = terms?;
         if zero && ledger::zero(machine, self.runs(slot), terms.secure).is_err() {
-            machine.holdings(lender, &mut |lender| lender.take_all_back(self.runs(slot)));
+            machine.holdings(lender, &mut |lender| ledger::take_back(lender, self.runs(slot)));
             return Err(Status::Aborted);
         }
         self.leave_queue(slot);
