@@ -8,8 +8,9 @@ pub struct Uuid(pub [u8; 16]);
 
 impl PartialEq for Uuid {
     /// As two words: an array of bytes would be compared byte by byte where memory is read with strict alignment.
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
-        self.doublewords() == other.doublewords()
+        u128::from_ne_bytes(self.0) == u128::from_ne_bytes(other.0)
     }
 }
 
