@@ -3,7 +3,7 @@
 //! A leaf's software bits 56..55 hold the page's [`PageState`], bit 57 marks a leaf that is set though it maps nothing
 //! (a page lent to others). An S-EL0 partition has its permissions and states in stage 1, which Bulkhead owns. Its secure
 //! stage 2 keeps it from all secure memory but its own and what it borrows, and from writing its tables; its non-secure
-//! stage 2 is the identity, once and for all: stage 1 says which of the normal world's memory it reaches.
+//! stage 2 is the identity, one for all of them: stage 1 says which of the normal world's memory it reaches.
 
 use crate::image;
 use crate::sysreg::{self, dsb_ish, isb};
@@ -85,6 +85,9 @@ fn space(partition: u8) -> &'static Mutex<Space> {
     &SPACES[usize::from(partition) % MAX_PARTITIONS]
 }
 
+/// See [`identity`].
+static IDENTITY: Mutex<Option<Root>> = Mutex::new(None);
+
 /// Invalidates all of a VMID's entries on all cores.
 pub fn invalidate(vmid: u16) {
     let running = sysreg::vttbr_el2::read();
@@ -115,7 +118,6 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
     let vmid = u16::from(partition) + 1;
     let mut tables = Tables::new(&mut pool, User::Partition(vmid));
     let secure = Root::new(&mut tables)?;
-    let non_secure = Root::new(&mut tables)?;
     let stage1 = if s_el0 { Some(Root::new(&mut tables)?) } else { None };
     if s_el0 {
         // The walker of stage 1 reads its tables through stage 2; they are in nobody's stage 1.
@@ -123,12 +125,25 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
         let attributes = stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID;
         let (start, end) = (image::tables_start(), image::tables_end());
         secure.set(&mut tables, start, end - start, Some(Mapping { output: start, attributes }))?;
-        let access = Permissions { read: true, write: true, execute: false };
-        let attributes = stage_2_attributes(access, false, MemoryType::Normal) | ACCESSED | VALID;
-        non_secure.set(&mut tables, 0, 1 << ADDRESS_BITS, Some(Mapping { output: 0, attributes }))?;
     }
+    drop(tables);
+    let non_secure = if s_el0 { identity(&mut pool)? } else { Root::new(&mut Tables::new(&mut pool, User::Partition(vmid)))? };
     *space = Space { made: true, joined: false, roots: Roots { secure, non_secure, stage1, vmid } };
     Ok(())
+}
+
+/// The non-secure stage 2 of all partitions at S-EL0.
+fn identity(pool: &mut Pool) -> Result<Root, OutOfMemory> {
+    let mut shared = IDENTITY.lock();
+    if let Some(root) = *shared {
+        return Ok(root);
+    }
+    let mut tables = Tables::new(pool, User::Own);
+    let root = Root::new(&mut tables)?;
+    let access = Permissions { read: true, write: true, execute: false };
+    let attributes = stage_2_attributes(access, false, MemoryType::Normal) | ACCESSED | VALID;
+    root.set(&mut tables, 0, 1 << ADDRESS_BITS, Some(Mapping { output: 0, attributes }))?;
+    Ok(*shared.insert(root))
 }
 
 /// Whether a partition's tables map a page now, in one address space or the other. While they are changed, entries that stay what they are vanish for a moment
@@ -148,7 +163,8 @@ pub fn cut_off(partition: u8) {
     let Some(roots) = space.roots() else { return };
     let mut pool = POOL.lock();
     let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
-    for root in [roots.secure, roots.non_secure] {
+    // At S-EL0 the non-secure stage 2 is others' as well. Without the secure one no walk of stage 1 gets anywhere.
+    for root in [roots.secure, roots.stage1.unwrap_or(roots.non_secure)] {
         for index in 0..512 {
             tables.write(root.0, index, 0);
         }
