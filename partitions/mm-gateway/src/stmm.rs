@@ -40,11 +40,8 @@ impl Stmm {
     /// # Errors
     /// What the SPMC answered in its place (BUSY, ABORTED), or StMM itself by FFA_ERROR: it refuses a message so.
     pub fn ask(self, own: EndpointId, address: u64) -> Result<MmStatus, Status> {
-        let mut reply = call(message::request(Convention::Direct64, own, self.0, Uuid::NIL, &[address]));
-        // Only its requester can have it go on (section 8.3): w1 says with which execution context.
-        while matches!(reply.function(), function::INTERRUPT | function::YIELD) {
-            reply = call(Regs::new(&[u64::from(function::RUN), u64::from(reply.w(1))]));
-        }
+        // An interrupt of the normal world preempts both, and the normal world has both go on; StMM never yields.
+        let reply = call(message::request(Convention::Direct64, own, self.0, Uuid::NIL, &[address]));
         match message::response_payload(Convention::Direct64, &reply) {
             Some([event, status, ..]) if EVENT_COMPLETE.contains(event) => Ok(MmStatus::of_event(*status)),
             Some(_) => Err(Status::NotSupported),

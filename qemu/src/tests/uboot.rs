@@ -207,6 +207,8 @@ fn prompt() -> Vec<Line> {
         line("u-boot.delete", concat!("setenv -e ", vendor!(), "UBootGone"), SILENCE),
         line("u-boot.deleted", concat!("printenv -e ", vendor!(), "UBootGone"), "not defined"),
         line("u-boot.query", "efidebug query -bs -rt -nv", r"Max storage size 26\d{4}\s+Remaining storage size \d+\s+Max variable size \d{5}"),
+        // Made by U-Boot's boot manager for the disk, kept in the store.
+        line("u-boot.boot-options", "efidebug boot dump", r"label: virtio 0\s+file_path: /VenHw"),
         first("setenv bootargs hello; load virtio 0 ${kernel_addr_r} hello-unsigned.efi"),
         line("u-boot.unsigned-before-keys", "bootefi ${kernel_addr_r}", "hello from an EFI binary"),
     ];
