@@ -104,7 +104,6 @@ impl Spmc {
             return false;
         }
         self.converse(vcpu, Caller::Boot, Model::Init);
-        state.set_left(None);
         if let Some(config) = partition.config() {
             partition.interrupts[usize::from(vcpu.index)].reset(config);
         }

@@ -287,6 +287,14 @@ impl Spmc {
         Ok(Next::Resume(target))
     }
 
+    /// The vCPU of `vcpu`'s partition that left `target` behind at its managed exit: a thread of a Secure OS goes on wherever the
+    /// normal world resumes it, and its callee with it.
+    fn leaver(&self, vcpu: VcpuId, target: VcpuId) -> Option<&Vcpu> {
+        let Caller::Partition(caller) = self.vcpu(target).1.caller() else { return None };
+        let (_, state) = self.vcpu(caller);
+        (caller.partition == vcpu.partition && state.left() == Some(target)).then_some(state)
+    }
+
     /// FFA_RUN from a partition: for a callee that yielded to it, or that an interrupt took the core from in its favour.
     pub(crate) fn run_from_partition<M: Machine>(&self, machine: &mut M, vcpu: VcpuId, call: &Call) -> Result<Next, Status> {
         // Whoever schedules the normal world's endpoints, a partition does not.
@@ -296,13 +304,13 @@ impl Spmc {
         let (target, config) = self.run_target(call)?;
         let (partition, state) = self.vcpu(target);
         let (_, own) = self.vcpu(vcpu);
-        let left = own.left() == Some(target);
-        let interrupted = own.callee() == Some(target) || left;
+        let interrupted = own.callee() == Some(target);
+        let leaver = self.leaver(vcpu, target);
         if partition.has_failed() {
-            if left {
-                own.set_left(None);
-            } else if interrupted {
-                own.set_callee(None);
+            match leaver {
+                Some(leaver) => leaver.set_left(None),
+                None if interrupted => own.set_callee(None),
+                None => {}
             }
             return Err(Status::Aborted);
         }
@@ -310,21 +318,28 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         let ours = || state.caller() == Caller::Partition(vcpu);
-        // The tail of an interrupted chain is nobody else's to claim.
-        let (tail, from) = if interrupted { (self.tail_of_chain(target), RunState::Preempted) } else { (target, RunState::Yielded) };
+        let (tail, from) = match interrupted || leaver.is_some() {
+            true => (self.tail_of_chain(target), RunState::Preempted),
+            false => (target, RunState::Yielded),
+        };
         let (_, tail_state) = self.vcpu(tail);
-        if !ours() || tail_state.claim(from).is_err() {
+        if !(ours() || leaver.is_some()) || tail_state.claim(from).is_err() {
             return Err(Status::Denied);
         }
-        if !ours() {
+        // Whoever claimed the tail holds the whole chain: only now it is certain whose it is.
+        let leaver = self.leaver(vcpu, target);
+        let here = |at: VcpuId| !self.config_of(at).is_some_and(|config| is_pinned_elsewhere(config, at, machine.core()));
+        let below = |at: &VcpuId| at.partition != vcpu.partition;
+        if !(ours() || leaver.is_some()) || !self.chain_up_from(tail).take_while(below).all(here) {
             tail_state.publish(from);
             return Err(Status::Denied);
         }
-        if !interrupted {
+        if from == RunState::Yielded {
             deliver(machine, target, function::YIELD, Regs::success(&[]));
         }
-        if left {
-            own.set_left(None);
+        if let Some(leaver) = leaver {
+            leaver.set_left(None);
+            state.adopt(Caller::Partition(vcpu));
         }
         own.set_callee(Some(target));
         own.publish_blocked();

@@ -414,6 +414,102 @@ fn a_caller_makes_a_managed_exit_for_its_callee_and_goes_on_with_it_later() {
     assert_eq!(bench.request(0x8001, &[]).0[3], 3);
 }
 
+/// A Secure OS with a vCPU on each of two cores that leaves 0x8002 behind on the first; `elsewhere` is what its second vCPU does
+/// then, with its requests there.
+fn left_on_another_core(elsewhere: impl FnOnce(&mut Guest) + Send + 'static, here: impl FnOnce(&mut Guest, Regs) + Send + 'static) -> (Bench, Bench) {
+    let mut bench = Bench::new(Version::V1_2);
+    let config = PartitionConfig { vcpus: 2, normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: true }, ..s_el1(0x8001) };
+    let caller = bench.add(config, |guest| {
+        assert!(guest.call(&[u64::from(function::SECONDARY_EP_REGISTER_64), SECURE_MEMORY]).as_error().is_none());
+        let request = guest.wait();
+        guest.request(0x8002, &[]);
+        let request = guest.respond(&request, &[1]);
+        here(guest, request);
+    });
+    bench.script(caller, 1, elsewhere);
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        let request = guest.respond(&request, &[2]);
+        guest.respond(&request, &[4]);
+    });
+    bench.boot();
+    let mut second = bench.on(1);
+    second.core_on();
+    assert_eq!(bench.request(0x8001, &[]).0[3], 1, "the managed exit");
+    (bench, second)
+}
+
+const RUN_LEFT: [u64; 2] = [function::RUN as u64, 0x8002 << 16];
+
+#[test]
+fn another_vcpu_of_a_caller_goes_on_with_the_callee_that_it_left() {
+    let elsewhere = |guest: &mut Guest| {
+        let request = guest.wait();
+        let answer = guest.call(&RUN_LEFT);
+        let request = guest.respond(&request, &[answer.0[3]]);
+        assert_eq!(guest.call(&RUN_LEFT), error(Status::Denied), "nothing is left");
+        guest.respond(&request, &[3]);
+    };
+    let (mut bench, mut second) = left_on_another_core(elsewhere, |guest, request| {
+        assert_eq!(guest.call(&RUN_LEFT), error(Status::Denied), "it went to the other vCPU");
+        guest.respond(&request, &[5]);
+    });
+    assert_eq!(second.request(0x8001, &[]).0[3], 2, "a thread of a Secure OS goes on where it is scheduled");
+    assert_eq!(bench.request(0x8001, &[]).0[3], 5);
+    assert_eq!(bench.request(0x8002, &[]).0[3], 4);
+    assert_eq!(second.request(0x8001, &[]).0[3], 3);
+}
+
+#[test]
+fn a_callee_that_is_left_behind_survives_its_callers_core() {
+    let mut bench = Bench::new(Version::V1_2);
+    let config = PartitionConfig { vcpus: 2, normal_world_interrupts: NormalWorldInterrupts::ManagedExit { irq: true }, ..s_el1(0x8001) };
+    let caller = bench.add(config, |guest| {
+        assert!(guest.call(&[u64::from(function::SECONDARY_EP_REGISTER_64), SECURE_MEMORY]).as_error().is_none());
+        let request = guest.wait();
+        let answer = guest.call(&RUN_LEFT);
+        guest.respond(&request, &[answer.0[3]]);
+    });
+    bench.script(caller, 1, |guest| {
+        let request = guest.wait();
+        guest.request(0x8002, &[]);
+        guest.respond(&request, &[1]);
+    });
+    bench.add(s_el1(0x8002), |guest| {
+        let request = guest.wait();
+        guest.stop(PREEMPTED);
+        guest.respond(&request, &[2]);
+    });
+    bench.boot();
+    let mut second = bench.on(1);
+    second.core_on();
+    assert_eq!(second.request(0x8001, &[]).0[3], 1, "the managed exit");
+    assert_eq!(second.core_off(), 0);
+    bench.script(caller, 1, |guest| {
+        guest.wait();
+    });
+    second.core_on();
+    assert_eq!(bench.request(0x8001, &[]).0[3], 2, "the thread is still there");
+}
+
+#[test]
+fn another_vcpu_learns_that_the_callee_left_has_failed() {
+    let elsewhere = |guest: &mut Guest| {
+        let request = guest.wait();
+        assert_eq!(guest.call(&RUN_LEFT), error(Status::Aborted));
+        guest.respond(&request, &[6]);
+    };
+    let (mut bench, mut second) = left_on_another_core(elsewhere, |guest, request| {
+        guest.respond(&request, &[7]);
+    });
+    let (partition, _) = bench.spmc.partition(1).expect("there");
+    assert!(partition.fail());
+    assert_eq!(second.request(0x8001, &[]).0[3], 6);
+    assert_eq!(bench.request(0x8001, &[]).0[3], 7);
+    assert_eq!(bench.spmc.vcpu(crate::VcpuId { partition: 0, index: 0 }).1.left(), None, "it may leave another one behind");
+}
+
 #[test]
 fn a_callee_that_is_left_behind_survives_its_caller() {
     let mut bench = Bench::new(Version::V1_2);
