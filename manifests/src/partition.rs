@@ -210,6 +210,8 @@ pub struct MemoryRegion {
     pub size: u64,
     /// `attributes`.
     pub attributes: RegionAttributes,
+    /// `bulkhead,shared-with`: the one other partition whose manifest has the same region.
+    pub shared_with: Option<EndpointId>,
 }
 
 impl MemoryRegion {

@@ -8,6 +8,7 @@ use crate::partition::{
 use crate::range::AddressRange;
 use crate::tree::{Cells, Node};
 use arrayvec::ArrayVec;
+use bulkhead_ffa::EndpointId;
 
 /// Interrupt ids of the extended SPI range.
 const EXTENDED_SPIS: core::ops::RangeInclusive<u32> = 4096..=5119;
@@ -36,7 +37,8 @@ impl PartitionManifest {
             let index = self.memory_regions.len();
             let full = |_| node.too_many("", Found::Present, MAX_MEMORY_REGIONS, "memory regions");
             let attributes = self.attributes(node, "1 (read), 3 (read, write) or 5 (read, execute), with 8 where it is the normal world's", &[1, 3, 5, 9, 11])?;
-            let region = MemoryRegion { name: Name::new(node.name()), base: self.region_base(node)?, size: self.region_size(node)?, attributes };
+            let shared_with = shared_with(node, attributes)?;
+            let region = MemoryRegion { name: Name::new(node.name()), base: self.region_base(node)?, size: self.region_size(node)?, attributes, shared_with };
             if let RegionBase::Absolute(base) = region.base
                 && AddressRange::new(base, region.size).is_none()
             {
@@ -224,6 +226,17 @@ impl PartitionManifest {
             n if legal.contains(&(n & 0xF)) => Ok(RegionAttributes(n as u8 & 0xF)),
             n => Err(node.not_hex("attributes", n, what)),
         }
+    }
+}
+
+/// The partition that has the same region. Two, and not more: who answers in a buffer has to know who asked.
+fn shared_with(node: Node<'_>, attributes: RegionAttributes) -> Result<Option<EndpointId>, Refused> {
+    const NAME: &str = "bulkhead,shared-with";
+    match node.number(NAME)? {
+        None => Ok(None),
+        Some(id @ 0x8001..=0xFFFE) if !attributes.non_secure() && !attributes.executable() => Ok(Some(EndpointId(id as u16))),
+        Some(id @ 0x8001..=0xFFFE) => Err(node.not_hex(NAME, id, "this only of secure memory that nobody executes")),
+        Some(id) => Err(node.not_hex(NAME, id, "the endpoint id of a partition, 0x8001 or more")),
     }
 }
 

@@ -5,6 +5,7 @@
 //! | range or number | two partitions | why |
 //! |---|---|---|
 //! | own memory, secure memory regions | never | isolation; memory is shared at run time, by FFA_MEM_SHARE |
+//! | regions with `bulkhead,shared-with` | the two that name each other there, and give the same range | a buffer for a partition that does not retrieve memory |
 //! | non-secure memory regions | yes | the normal world has them in any case, so nobody has them to himself |
 //! | device regions | if neither says `exclusive-access` | an integrator may want one register page read by two |
 //! | interrupts, stream ids | never | one owner is what they mean |
@@ -115,6 +116,7 @@ impl<'a> Check<'a> {
         for (index, region) in self.it.manifest.memory_regions.iter().enumerate() {
             self.memory_region(index, region)?;
         }
+        self.shared_memory()?;
         for (index, region) in self.it.manifest.device_regions.iter().enumerate() {
             self.device_region(index, region)?;
         }
@@ -201,15 +203,34 @@ impl<'a> Check<'a> {
         if region.attributes.non_secure() {
             return Ok(());
         }
-        // Also the memory of partitions that are yet to come: theirs by the SPMC manifest.
+        // Also the memory of partitions that are yet to come: theirs by the SPMC manifest. The one that a region is shared with has
+        // to agree when it comes.
         for vm in self.spmc.partitions.iter().filter(|vm| vm.number != self.it.vm.number) {
-            if vm.memory().overlaps(&range) {
+            let shared = region.shared_with == Some(vm.id()) && vm.memory().contains(&range);
+            if vm.memory().overlaps(&range) && !shared {
                 return error(Expected::ClearOf(vm.subject(), Name::EMPTY, vm.memory()));
             }
         }
         for other in self.accepted {
-            if let Some((theirs, their_range)) = secure_regions(other).find(|(_, r)| r.overlaps(&range)) {
+            let shared = |theirs: &MemoryRegion, their_range| {
+                their_range == range && region.shared_with == Some(other.vm.id()) && theirs.shared_with == Some(self.it.vm.id())
+            };
+            if let Some((theirs, their_range)) = secure_regions(other).find(|(r, theirs)| theirs.overlaps(&range) && !shared(r, *theirs)) {
                 return error(Expected::ClearOf(other.vm.subject(), theirs.name, their_range));
+            }
+        }
+        Ok(())
+    }
+
+    /// Regions of those that were accepted, in this partition's memory: it has to share them, too.
+    fn shared_memory(&self) -> Result<(), Refused> {
+        let memory = self.it.vm.memory();
+        for other in self.accepted {
+            let mut theirs = secure_regions(other).filter(|(_, range)| range.overlaps(&memory));
+            if let Some((region, range)) = theirs.find(|(_, range)| !secure_regions(&self.it).any(|(_, own)| own == *range)) {
+                let (subject, path) = (other.vm.subject(), region_path("memory-regions", region.name));
+                let expected = Expected::Text("the same range in the other partition's manifest, shared with this one");
+                return Err(self.complaint.note_about(subject, path, "bulkhead,shared-with", Found::Range(range), expected));
             }
         }
         Ok(())

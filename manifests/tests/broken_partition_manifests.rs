@@ -64,9 +64,9 @@ broken! {
         "partition vm1 (op-tee): /: uuid = 00112233-4455-6677-8899-aabbccddeeff: expected each UUID once";
     too_many_uuids: STREAMS, "<1 2 3 4>" => "<1 0 0 0>, <2 0 0 0>, <3 0 0 0>, <4 0 0 0>",
         "partition vm1 (op-tee): /: uuid = 5: expected at most 4 UUIDs";
-    missing_messaging_method: OPTEE, "messaging-method = <0x1>;" => "",
+    missing_messaging_method: OPTEE, "messaging-method = <0x3>;" => "",
         "partition vm1 (op-tee): /: messaging-method is missing: expected bit 0 receives and bit 1 sends direct requests, 2 indirect, 9 and 10 REQ2";
-    unknown_messaging_method: OPTEE, "messaging-method = <0x1>" => "messaging-method = <0x9>",
+    unknown_messaging_method: OPTEE, "messaging-method = <0x3>" => "messaging-method = <0x9>",
         "partition vm1 (op-tee): /: messaging-method = 0x9: expected no bits besides 0, 1, 2, 9 and 10";
     direct_request_2_before_version_1_2: STMM, "<0x00010002>" => "<0x00010001>",
         "partition vm1 (op-tee): /: messaging-method = 0x201: expected bits 9 and 10 clear: ffa-version is below 1.2, which brought FFA_MSG_SEND_DIRECT_REQ2";
@@ -137,7 +137,11 @@ broken! {
         "partition vm1 (op-tee): /memory-regions/dma: stream-ids-access-permissions has a number of cells other than that of stream-ids: expected 2 (one for each stream id)";
     device_without_base: OPTEE, "base-address = <0x0 0x09040000>;" => "",
         "partition vm1 (op-tee): /device-regions/secure-uart: base-address is missing: expected the physical address of the device's registers";
-    device_to_execute: OPTEE, "attributes = <0x3>" => "attributes = <0x5>",
+    shared_with_the_spmc: STMM, "shared-with = <0x8001>" => "shared-with = <0x8000>",
+        "partition vm1 (op-tee): /memory-regions/rx-tx-buffers: bulkhead,shared-with = 0x8000: expected the endpoint id of a partition, 0x8001 or more";
+    code_that_is_shared: STMM, "attributes = <0x3>;\t/* secure, read and write */\n\t\t\tbulkhead," => "attributes = <0x5>; bulkhead,",
+        "partition vm1 (op-tee): /memory-regions/rx-tx-buffers: bulkhead,shared-with = 0x8001: expected this only of secure memory that nobody executes";
+    device_to_execute: OPTEE, "pages-count = <1>;\n\t\t\tattributes = <0x3>" => "pages-count = <1>;\n\t\t\tattributes = <0x5>",
         "partition vm1 (op-tee): /device-regions/secure-uart: attributes = 0x5: expected 1 (read) or 3 (read, write), with 8 where it is the normal world's";
     no_device_below_device_regions: OPTEE, "secure-uart {\n\t\t\tbase-address = <0x0 0x09040000>;\n\t\t\tpages-count = <1>;\n\t\t\tattributes = <0x3>;\t/* secure, read and write */\n\t\t\t/* SPI 8: an SPI (0x800), level (0x200), secure (0x100), priority 1 */\n\t\t\tinterrupts = <40 0xb01>;\n\t\t};" => "",
         "partition vm1 (op-tee): /device-regions has no region: expected at least one";

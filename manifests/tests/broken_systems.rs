@@ -109,13 +109,25 @@ unfit! {
         "partition vm2 (stmm): /memory-regions/ns_comm_buffer: base-address is missing: expected base-address: the normal world's memory is not Bulkhead's to choose from";
     region_in_the_package: stmm "<0x0 0x0e328000>" => "<0x0 0x0e2f0000>";
         "partition vm2 (stmm): /memory-regions/rx-tx-buffers: base-address = 0xe2f0000..=0xe2f7fff: expected no overlap with the partition's own package, 0xe200000..=0xe303fff";
-    region_in_another_partition: stmm "<0x0 0x0e328000>" => "<0x0 0x0e700000>";
-        "partition vm2 (stmm): /memory-regions/rx-tx-buffers: base-address = 0xe700000..=0xe707fff: expected no overlap with partition vm1 (op-tee), 0xe600000..=0xeefffff";
-    region_in_another_region: stmm "<0x0 0x0e328000>" => "<0x0 0x0e331000>";
-        "partition vm2 (stmm): /memory-regions/heap: base-address = 0xe330000..=0xe5fffff: expected no overlap with partition vm2 (stmm): rx-tx-buffers, 0xe331000..=0xe338fff";
+    region_in_another_partition: stmm "<0x0 0x0e330000>" => "<0x0 0x0e700000>";
+        "partition vm2 (stmm): /memory-regions/heap: base-address = 0xe700000..=0xe9cffff: expected no overlap with partition vm1 (op-tee), 0xe600000..=0xeefffff";
+    region_that_its_owner_does_not_share: stmm "bulkhead,shared-with = <0x8001>;" => "";
+        "partition vm2 (stmm): /memory-regions/rx-tx-buffers: base-address = 0xe328000..=0xe32ffff: expected no overlap with partition vm1 (op-tee): stmm-buffer, 0xe328000..=0xe32ffff";
+    region_that_only_its_owner_shares: optee "bulkhead,shared-with = <0x8002>;" => "";
+        "partition vm1 (op-tee): /memory-regions/stmm-buffer: base-address = 0xe328000..=0xe32ffff: expected no overlap with partition vm2 (stmm), 0xe200000..=0xe5fffff";
+    region_shared_with_somebody_else: stmm "bulkhead,shared-with = <0x8001>;" => "bulkhead,shared-with = <0x8003>;";
+        "partition vm2 (stmm): /memory-regions/rx-tx-buffers: base-address = 0xe328000..=0xe32ffff: expected no overlap with partition vm1 (op-tee): stmm-buffer, 0xe328000..=0xe32ffff";
+    shared_regions_of_different_sizes: optee "pages-count = <8>;" => "pages-count = <4>;";
+        "partition vm2 (stmm): /memory-regions/rx-tx-buffers: base-address = 0xe328000..=0xe32ffff: expected no overlap with partition vm1 (op-tee): stmm-buffer, 0xe328000..=0xe32bfff";
+    shared_region_where_its_owner_has_none: optee "<0x0 0x0e328000>" => "<0x0 0x0e320000>";
+        "partition vm1 (op-tee): /memory-regions/stmm-buffer: bulkhead,shared-with = 0xe320000..=0xe327fff: expected the same range in the other partition's manifest, shared with this one";
+    shared_region_that_reaches_beyond_its_owner: spmc "mem_size = <0x00400000>" => "mem_size = <0x0012c000>";
+        "partition vm1 (op-tee): /memory-regions/stmm-buffer: base-address = 0xe328000..=0xe32ffff: expected no overlap with partition vm2 (stmm), 0xe200000..=0xe32bfff";
+    region_in_another_region: stmm "<0x0 0x0e330000>" => "<0x0 0x0e320000>", stmm "<0x2d0>" => "<0x10>";
+        "partition vm2 (stmm): /memory-regions/heap: base-address = 0xe320000..=0xe32ffff: expected no overlap with partition vm2 (stmm): rx-tx-buffers, 0xe328000..=0xe32ffff";
     region_in_the_wrong_world: stmm "attributes = <0xb>" => "attributes = <0x3>";
         "partition vm2 (stmm): /memory-regions/ns_comm_buffer: base-address = 0x5ff00000..=0x5ff0ffff: expected a range inside the secure memory of the SPMC manifest, 0xe000000..=0xeffffff";
-    secure_memory_called_non_secure: stmm "attributes = <0x3>;\t/* secure, read and write */" => "attributes = <0xb>;";
+    secure_memory_called_non_secure: stmm "attributes = <0x3>;\t/* secure, read and write */\n\t\t\tbulkhead,shared-with = <0x8001>;" => "attributes = <0xb>;";
         "partition vm2 (stmm): /memory-regions/rx-tx-buffers: base-address = 0xe328000..=0xe32ffff: expected a range inside the normal world's memory of the SPMC manifest, 0x40000000..=0xffffffff";
     device_that_is_memory: optee "<0x0 0x09040000>" => "<0x0 0x0e040000>";
         "partition vm1 (op-tee): /device-regions/secure-uart: base-address = 0xe040000..=0xe040fff: expected no overlap with TF-A, 0xe000000..=0xe0fffff";
@@ -191,8 +203,8 @@ fn devices_that_nobody_has_exclusively_may_be_shared() {
 #[test]
 fn non_secure_regions_may_be_shared() {
     let mut system = System::real();
-    let region = "memory-regions { compatible = \"arm,ffa-manifest-memory-regions\"; ns { base-address = <0x5ff00000>; pages-count = <16>; attributes = <0xb>; }; };";
-    system.optee = edit(&system.optee, "device-regions {", &format!("{region} device-regions {{"));
+    let region = "ns { base-address = <0x5ff00000>; pages-count = <16>; attributes = <0xb>; };";
+    system.optee = edit(&system.optee, "stmm-buffer {", &format!("{region} stmm-buffer {{"));
     assert_eq!(system.problems(), [""; 0]);
 }
 

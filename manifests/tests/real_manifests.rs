@@ -19,7 +19,7 @@ fn op_tee_manifest_says_what_op_tee_needs() {
     assert_eq!(manifest.ffa_version, Version::V1_2);
     assert_eq!(manifest.services.len(), 1);
     assert_eq!(manifest.services[0].uuid.to_string(), "486178e0-e7f8-11e3-bc5e-0002a5d5c51b");
-    assert_eq!(manifest.messaging, Messaging::DIRECT_RECV);
+    assert_eq!(manifest.messaging, Messaging(Messaging::DIRECT_RECV.0 | Messaging::DIRECT_SEND.0));
     assert_eq!(manifest.id, Some(0x8001));
     assert_eq!(manifest.execution_contexts, 8);
     assert_eq!(manifest.exception_level, ExceptionLevel::SEl1);
@@ -31,7 +31,8 @@ fn op_tee_manifest_says_what_op_tee_needs() {
     assert_eq!(manifest.gp_register, Some(0));
     assert_eq!(manifest.boot_info, BootInfoRequest { manifest: true, hob_list: false });
     assert!(manifest.notifications);
-    assert!(manifest.memory_regions.is_empty());
+    assert_eq!(manifest.memory_regions[0].range(0), Some(range(0x0e32_8000, 0x8000)));
+    assert_eq!(manifest.memory_regions[0].shared_with.map(|id| id.0), Some(0x8002));
     assert_eq!(manifest.device_regions[0].range, range(0x0904_0000, 0x1000));
     let interrupts: Vec<_> = manifest.interrupts_of(0).collect();
     assert_eq!(interrupts.len(), 1);

@@ -187,14 +187,15 @@ fn add(index: u8, one: &LoadedPartition<'_>) -> Result<(), BootError> {
     let s_el0 = manifest.exception_level == ExceptionLevel::SEl0;
     let memory = one.vm.memory();
     stage2::create(index, s_el0).map_err(tables("a partition"))?;
-    let own = |range: AddressRange, permissions, secure, memory_type| {
-        let holding = Holding { state: PageState::Owned, permissions, secure, memory_type };
+    let hold = |range: AddressRange, state, permissions, secure, memory_type| {
+        let holding = Holding { state, permissions, secure, memory_type };
         let start = range.base() & !(PAGE - 1);
         let pages = (range.end().next_multiple_of(PAGE) - start) / PAGE;
         let mut result = Err(OutOfMemory);
         stage2::holdings(index, &mut |holdings| result = holdings.set(start, pages, holding));
         result
     };
+    let own = |range, permissions, secure, memory_type| hold(range, PageState::Owned, permissions, secure, memory_type);
     let all = Permissions { read: true, write: true, execute: !s_el0 };
     own(memory, all, true, MemoryType::Normal).map_err(tables("a partition's memory"))?;
     if s_el0 {
@@ -209,7 +210,13 @@ fn add(index: u8, one: &LoadedPartition<'_>) -> Result<(), BootError> {
     for region in &manifest.memory_regions {
         let Some(range) = region.range(memory.base()) else { continue };
         let secure = !region.attributes.non_secure();
-        own(range, permissions(region.attributes), secure, MemoryType::Normal).map_err(tables("memory-regions"))?;
+        // What two partitions have from the start stays with both: neither may give it away.
+        let state = match region.shared_with {
+            None => PageState::Owned,
+            Some(_) if memory.contains(&range) => PageState::Shared,
+            Some(_) => PageState::Borrowed,
+        };
+        hold(range, state, permissions(region.attributes), secure, MemoryType::Normal).map_err(tables("memory-regions"))?;
         if !secure {
             // The partition's to share, as its manifest gives it; the normal world keeps its access, and may not give the pages away as
             // if they were its alone.
