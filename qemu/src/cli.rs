@@ -174,6 +174,12 @@ pub struct RunOptions {
     /// What the normal world starts with: EDK2's UEFI, or U-Boot, whose UEFI variables StMM keeps as well.
     #[arg(long, value_enum, default_value_t = Firmware::Uefi, conflicts_with_all = ["bl33", "sp"])]
     pub firmware: Firmware,
+    /// With --batch: only the demonstration's boots with this text in their names, and those that must come before them.
+    #[arg(long, requires = "batch", value_name = "NAME", conflicts_with = "firmware")]
+    pub scenario: Option<String>,
+    /// With --scenario: how long a step lasts that goes on for some time.
+    #[arg(long, requires = "scenario", value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub minutes: Option<u32>,
     /// Leave a partition out (op-tee or stmm; with U-Boot, mm-gateway).
     #[arg(long, value_name = "PARTITION", conflicts_with = "sp")]
     pub without: Vec<String>,

@@ -32,6 +32,23 @@ pub struct Boot {
     pub total: u64,
 }
 
+/// Steps of Linux that go on for as many seconds as their argument says.
+const LASTING: &[&str] = &["peers"];
+
+impl Boot {
+    /// Its steps of Linux, with those that last going on for `minutes`; `None` if none of them does.
+    #[must_use]
+    pub fn linux_for(&self, minutes: u32) -> Option<String> {
+        let step = |word: &str| word.split(':').next().unwrap_or_default().to_owned();
+        let words = self.linux.split(' ').map(|word| match step(word) {
+            step if LASTING.contains(&step.as_str()) => format!("{step}:{}", minutes * 60),
+            _ => word.to_owned(),
+        });
+        let steps = words.collect::<Vec<_>>().join(" ");
+        (steps != self.linux).then_some(steps)
+    }
+}
+
 /// All of them, in order.
 pub const BOOTS: &[Boot] = &[
     Boot {
@@ -59,6 +76,19 @@ pub const BOOTS: &[Boot] = &[
         secure: &[],
         silence: 300,
         total: 3600,
+    },
+    Boot {
+        name: "peers",
+        shows: "OP-TEE and StMM talk: a trusted application and Linux share the variable store, one after the other and at once",
+        after: None,
+        stmm: StmmImage::Plain,
+        uefi: "variables",
+        linux: "peers",
+        linux_full: "peers:60",
+        expects: &["uefi.create", "linux.peers.reads-uefi", "linux.peers.writes", "linux.peers.both.ta", "linux.peers.both.linux", "linux.peers.both.kept", "linux.peers.full"],
+        secure: &[],
+        silence: 180,
+        total: 900,
     },
     Boot {
         name: "contained",

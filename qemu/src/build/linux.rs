@@ -1,7 +1,7 @@
 //! Linux in the normal world: Debian's arm64 kernel, a small userland with xtest, our loader and guest scripts, on a disk
 //! image from which UEFI boots.
 //!
-//! Four recipes, so that a changed script costs seconds: kernel and modules, userland, loader, and the disk that has them
+//! Five recipes, so that a changed script costs seconds: kernel and modules, userland, client, loader, and the disk that has them
 //! all. The disk is a FAT volume with `EFI/BOOT/BOOTAA64.EFI` (our loader, see `partitions/linux/loader`), which starts
 //! `linux.efi` (the kernel as an EFI program) with the command line in `cmdline.txt`; the kernel's EFI stub loads `initrd.img`.
 
@@ -16,6 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::build::keys::{self, Keys};
+use crate::build::optee::{self, Optee};
 use crate::exec;
 use crate::fetch::{DebSet, Pick};
 use crate::recipe::{Job, Recipe, Source};
@@ -23,6 +24,9 @@ use crate::toolchain::{self, Crate};
 
 const GUEST: &str = "partitions/linux/guest";
 const LOADER: &str = "partitions/linux/loader";
+const CLIENT: &str = "partitions/linux/client";
+/// The commands that the client, the TA and the pseudo TA have in common.
+const TA_INTERFACE: &str = "partitions/optee/include";
 /// The modules that the guest loads, one a line, dependencies first.
 const MODULES: &str = "partitions/linux/guest/modules.order";
 
@@ -39,7 +43,7 @@ const TEXT: &str = concat!(include_str!("linux.rs"), include_str!("linux/cpio.rs
 /// The Linux recipes.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Recipe>> {
-    vec![Box::new(Kernel), Box::new(Userland), Box::new(Loader), Box::new(Linux)]
+    vec![Box::new(Kernel), Box::new(Userland), Box::new(Client), Box::new(Loader), Box::new(Linux)]
 }
 
 /// The newest kernel of sid with its modules; ARM_FFA_TRANSPORT is what older suites lack.
@@ -158,6 +162,61 @@ impl Recipe for Userland {
     }
 }
 
+/// `ta-variables`, ours: the client of the TA for UEFI variables.
+pub struct Client;
+
+impl Recipe for Client {
+    fn name(&self) -> String {
+        "linux-client".into()
+    }
+
+    fn summary(&self) -> String {
+        "our client of the TA for UEFI variables".into()
+    }
+
+    fn text(&self) -> &'static str {
+        TEXT
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        vec![Source::Debs(DebSet { name: "linux-client", suite: "sid", picks: vec![Pick::Name("optee-client-dev")] })]
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        vec![CLIENT.into(), TA_INTERFACE.into()]
+    }
+
+    fn needs(&self) -> Vec<Box<dyn Recipe>> {
+        vec![Box::new(Userland)]
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["ta-variables"]
+    }
+
+    fn build(&self, job: &Job<'_>) -> Result<()> {
+        let headers = job.work().join("headers");
+        for deb in job.debs() {
+            job.unpack_deb(deb, &headers)?;
+        }
+        let library = job.artifact("linux-userland")?.join("root/usr/lib/aarch64-linux-gnu/libteec.so.2");
+        job.run(
+            "compiling",
+            Command::new("aarch64-linux-gnu-gcc")
+                .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+                .arg(job.out().join("ta-variables"))
+                .arg(job.repo(CLIENT).join("ta-variables.c"))
+                .arg("-I")
+                .arg(job.repo(TA_INTERFACE))
+                .arg("-I")
+                .arg(headers.join("usr/include"))
+                // The C library that the guest has is newer than the one that this is compiled with.
+                .args(["-Wl,--allow-shlib-undefined"])
+                .arg(library),
+        )
+    }
+}
+
 /// `EFI/BOOT/BOOTAA64.EFI`, ours.
 pub struct Loader;
 
@@ -213,7 +272,7 @@ impl Recipe for Linux {
     }
 
     fn needs(&self) -> Vec<Box<dyn Recipe>> {
-        vec![Box::new(Kernel), Box::new(Userland), Box::new(Loader), Box::new(Keys)]
+        vec![Box::new(Kernel), Box::new(Userland), Box::new(Client), Box::new(Loader), Box::new(Keys), Box::new(Optee)]
     }
 
     fn outputs(&self) -> Vec<&'static str> {
@@ -260,6 +319,8 @@ fn initramfs(job: &Job<'_>) -> Result<Vec<u8>> {
     archive.link("etc/profile", "/bulkhead/profile");
     archive.tree("", &job.artifact("linux-userland")?.join("root"))?;
     archive.tree("usr/lib/modules", &job.artifact("linux-kernel")?.join("modules"))?;
+    archive.file("usr/bin/ta-variables", 0o755, &read(&job.artifact("linux-client")?.join("ta-variables"))?);
+    archive.file(&format!("usr/lib/optee_armtz/{}", optee::VARIABLES_TA), 0o644, &read(&job.artifact("optee")?.join(optee::VARIABLES_TA))?);
     archive.tree("bulkhead", &job.repo(GUEST))?;
     archive.dir("bulkhead/keys");
     for update in keys::UPDATE_FILES {

@@ -1,11 +1,17 @@
-//! OP-TEE OS 4.10 as an S-EL1 partition under an SPMC at S-EL2; sources unpatched.
+//! OP-TEE OS 4.10 as an S-EL1 partition under an SPMC at S-EL2; sources unpatched. A platform directory of ours beside OP-TEE's
+//! (`partitions/optee/plat-bulkhead`) adds a pseudo TA to its vexpress platform; a TA of ours uses that.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::recipe::{Job, Recipe, Source, Tarball};
+
+const OURS: &str = "partitions/optee";
+/// The TA that reads and writes UEFI variables, as tee-supplicant looks for it.
+pub const VARIABLES_TA: &str = "6d0a7199-9f73-481f-8180-72d47b05742a.ta";
 
 /// The sources.
 pub const SOURCE: Tarball = Tarball {
@@ -42,11 +48,19 @@ impl Recipe for Optee {
     }
 
     fn outputs(&self) -> Vec<&'static str> {
-        vec!["tee-raw.bin", "tee.elf"]
+        vec!["tee-raw.bin", "tee.elf", VARIABLES_TA]
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        vec![OURS.into()]
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
         let source = job.unpack(&SOURCE, "optee")?;
+        let ours = job.repo(OURS);
+        let platform = source.join("core/arch/arm/plat-bulkhead");
+        job.run("adding our platform", Command::new("cp").arg("-r").arg(ours.join("plat-bulkhead")).arg(&platform))?;
+        job.run("adding our platform", Command::new("cp").arg("-r").arg(ours.join("include")).arg(&platform))?;
         let start = PACKAGE_BASE + IMAGE_OFFSET;
         job.run(
             "compiling",
@@ -54,7 +68,7 @@ impl Recipe for Optee {
                 .current_dir(&source)
                 .arg(format!("-j{}", job.cores()))
                 .args([
-                    "PLATFORM=vexpress-qemu_armv8a",
+                    "PLATFORM=bulkhead",
                     "CROSS_COMPILE64=aarch64-linux-gnu-",
                     "CFG_ARM64_core=y",
                     "CFG_USER_TA_TARGETS=ta_arm64",
@@ -72,8 +86,19 @@ impl Recipe for Optee {
                 .arg(format!("CFG_TZDRAM_START={start:#010x}"))
                 .arg(format!("CFG_TZDRAM_SIZE={:#010x}", END - start)),
         )?;
-        for name in ["tee-raw.bin", "tee.elf"] {
-            let path = source.join("out/core").join(name);
+        let built = job.work().join("ours");
+        job.run("compiling our TA", Command::new("cp").arg("-r").arg(&ours).arg(&built))?;
+        let ta = built.join("ta/uefi_variables");
+        job.run(
+            "compiling our TA",
+            Command::new("make")
+                .arg("-C")
+                .arg(&ta)
+                .args(["CROSS_COMPILE=aarch64-linux-gnu-", "O=out"])
+                .arg(format!("TA_DEV_KIT_DIR={}", source.join("out/export-ta_arm64").display())),
+        )?;
+        for (dir, name) in [(source.join("out/core"), "tee-raw.bin"), (source.join("out/core"), "tee.elf"), (ta.join("out"), VARIABLES_TA)] {
+            let path = dir.join(name);
             fs::copy(&path, job.out().join(name)).with_context(|| format!("OP-TEE's build did not make {}", path.display()))?;
         }
         Ok(())

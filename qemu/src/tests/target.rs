@@ -24,6 +24,8 @@ struct Settings {
     cpus: u32,
     profile: Profile,
     full: bool,
+    /// How long steps last that go on for some time, where that is asked for.
+    minutes: Option<u32>,
     changes: Changes,
 }
 
@@ -36,10 +38,16 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
         cpus: options.cpus,
         profile: if options.debug { Profile::Debug } else { Profile::Release },
         full: options.full,
+        minutes: options.minutes,
         changes: options.changes(),
     };
+    let scenario = options.scenario.as_deref();
+    if options.firmware == Firmware::Uefi && select(BOOTS, scenario).is_empty() {
+        let known: Vec<&str> = BOOTS.iter().map(|boot| boot.name).collect();
+        bail!("--scenario {}: no boot of the demonstration is called so; there are {}", scenario.unwrap_or_default(), known.join(", "));
+    }
     let tally = match options.firmware {
-        Firmware::Uefi => chain_boots(project, progress, &settings, None)?,
+        Firmware::Uefi => chain_boots(project, progress, &settings, scenario)?,
         Firmware::UBoot if !options.without.is_empty() => bail!("--batch with --firmware u-boot has boots without each partition of its own: leave --without out"),
         Firmware::UBoot => uboot::run(project, progress, &uboot::Settings { cpus: settings.cpus, profile: settings.profile, memory: options.memory })?,
     };
@@ -52,7 +60,7 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
 /// # Errors
 /// When a part cannot be built, or on Ctrl-C.
 pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Result<Tally> {
-    let settings = Settings { cpus: CPUS, profile: Profile::Release, full: false, changes: Changes::default() };
+    let settings = Settings { cpus: CPUS, profile: Profile::Release, full: false, minutes: None, changes: Changes::default() };
     let mut tally = payload::run(project, progress, filter)?;
     if filter.is_none_or(|f| bench::NAME.contains(f)) {
         tally += bench::run(project, progress)?;
@@ -88,14 +96,19 @@ fn chain_boots(project: &Project, progress: &Progress, settings: &Settings, filt
             system::forget_variables(&assembled)?;
         }
         let item = |name: &str, value: &str| (format!("opt/bulkhead/{name}"), value.to_owned());
-        let linux = if settings.full { one.linux_full } else { one.linux };
+        let mut linux = if settings.full { one.linux_full } else { one.linux }.to_owned();
+        let mut total = Duration::from_secs(one.total);
+        if let Some((minutes, steps)) = settings.minutes.and_then(|minutes| Some((minutes, one.linux_for(minutes)?))) {
+            linux = steps;
+            total += Duration::from_secs(60 * u64::from(minutes));
+        }
         let machine = Machine {
             cpus: settings.cpus,
             resets: false,
-            fw_cfg: vec![item("uefi", one.uefi), item("steps", linux)],
+            fw_cfg: vec![item("uefi", one.uefi), item("steps", &linux)],
             ..chain.machine(&assembled)?
         };
-        let limits = Limits { silence: Duration::from_secs(one.silence), total: Duration::from_secs(one.total) };
+        let limits = Limits { silence: Duration::from_secs(one.silence), total };
         // UEFI's loader does not sum up; Linux sums up its own steps.
         let expected = Expected { name: one.name, steps: one.expects, outside_sum: Some(&["uefi"]), secure: one.secure, limits };
         tally += boot::boot(&machine, &expected)?;
@@ -125,6 +138,13 @@ mod tests {
         assert_eq!(names(Some("first")), ["first"]);
         assert_eq!(names(None).len(), BOOTS.len());
         assert!(names(Some("no such boot")).is_empty());
+    }
+
+    #[test]
+    fn minutes_are_for_steps_that_last() {
+        let boot = |name| BOOTS.iter().find(|b| b.name == name).unwrap();
+        assert_eq!(boot("peers").linux_for(10).as_deref(), Some("peers:600"));
+        assert_eq!(boot("second").linux_for(10), None);
     }
 
     #[test]

@@ -1,15 +1,21 @@
 /** @file
-  Makes variable services fail when their message to StMM fails.
+  Makes variable services wait while StMM serves others, and fail when their message to it fails.
 
   VariableSmmRuntimeDxe looks at the status inside the message and not at whether the message arrived: with StMM gone it
   would return the status of its last success, and nothing would be stored. This library stands between it and
   MmCommunicationDxe, by taking the place of that driver's protocol, and writes the failure where it is looked for.
+
+  StMM serves one request at a time, and OP-TEE has requests, too. The SPMC answers "busy" to whoever comes meanwhile, which
+  MmCommunicationDxe hands up as EFI_NO_RESPONSE: here the message is sent again until StMM has time for it. The caller's core
+  may be needed for the other request to end, so an operating system must be able to take it away from this driver.
 **/
 
 #include <PiDxe.h>
 
+#include <Library/BaseLib.h>
 #include <Library/BaseMemoryLib.h>
 #include <Library/MemoryAllocationLib.h>
+#include <Library/TimerLib.h>
 #include <Library/UefiBootServicesTableLib.h>
 #include <Library/UefiRuntimeLib.h>
 
@@ -17,6 +23,9 @@
 #include <Guid/SmmVariableCommon.h>
 #include <Protocol/MmCommunication2.h>
 #include <Protocol/SmmVariable.h>
+
+/// How long a message waits for StMM, in seconds.
+#define BUSY_LIMIT  10
 
 STATIC
 EFI_STATUS
@@ -56,8 +65,16 @@ CommunicateAndReport (
 {
   EFI_STATUS                 Status;
   EFI_MM_COMMUNICATE_HEADER  *Message;
+  UINT64                     Start;
+  UINT64                     Limit;
 
-  Status = mCarrier->Communicate (mCarrier, CommBufferPhysical, CommBufferVirtual, CommSize);
+  Limit = MultU64x32 (GetPerformanceCounterProperties (NULL, NULL), BUSY_LIMIT);
+  Start = GetPerformanceCounter ();
+  do {
+    // The message is unharmed: it was copied to the buffer, and nobody read that.
+    Status = mCarrier->Communicate (mCarrier, CommBufferPhysical, CommBufferVirtual, CommSize);
+  } while ((Status == EFI_NO_RESPONSE) && (GetPerformanceCounter () - Start < Limit));
+
   if (EFI_ERROR (Status) && (CommBufferVirtual != NULL)) {
     Message = CommBufferVirtual;
     if (CompareGuid (&Message->HeaderGuid, &gEfiSmmVariableProtocolGuid)) {

@@ -1,0 +1,4 @@
+subdirs-y += ../plat-vexpress
+incdirs-y += include
+srcs-y += uefi_variables.c
+srcs-y += stmm.c
