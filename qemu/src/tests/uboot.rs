@@ -165,6 +165,9 @@ const BOOTS: &[Boot] = &[
             line("no-stmm.not-supported", "smc 0xc400006f 0x8003", r"Res:  0xc4000070 0x80030000 0x0 0xffffffffffffffff"),
             // EFI_DEVICE_ERROR.
             line("no-stmm.says-so", "printenv -e", "mm_communicate failed!\\s+Error: Cannot initialize UEFI sub-system, r = 7"),
+            // Nobody knows the keys.
+            first("load virtio 0 ${kernel_addr_r} hello-unsigned.efi"),
+            line("no-stmm.boots-nothing", "bootefi ${kernel_addr_r}", "Cannot initialize UEFI sub-system, r = 7"),
             line("no-stmm.goes-on", "version", r"U-Boot 2025\.01"),
         ]),
     },
@@ -243,6 +246,9 @@ const WILD: &[Line] = &[
     line("stmm-ends.request", "smc 0xc400006f 0x8003 0 0", r"Res:  0xc4000070 0x80030000 0x0 0xffffffffffffffff"),
     line("stmm-ends.write", concat!("setenv -e -nv -bs -rt ", vendor!(), "UBootAfterwards lost"), "mm_communicate failed!\\s+## Failed to set EFI variable"),
     line("stmm-ends.query", "efidebug query -bs -rt -nv", r"mm_communicate failed!\s+Error: Cannot query UEFI variables, r = 7"),
+    // The keys are enrolled, and db cannot be read any more.
+    first("setenv bootargs hello; load virtio 0 ${kernel_addr_r} hello-unsigned.efi"),
+    line("stmm-ends.unsigned-refused", "bootefi ${kernel_addr_r}", "Image not authenticated"),
     line("stmm-ends.goes-on", "version", r"U-Boot 2025\.01"),
 ];
 
