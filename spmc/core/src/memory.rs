@@ -8,6 +8,7 @@ mod layout;
 mod pool;
 mod retrieve;
 mod send;
+mod staging;
 mod transaction;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,10 +20,11 @@ use ledger::Runs;
 use pool::{Link, Pool};
 pub(crate) use ledger::Pinned;
 pub(crate) use retrieve::Reply;
+use staging::Staging;
 pub(crate) use send::{Progress, Sending};
 pub(crate) use transaction::Kind;
 use transaction::{BORROWERS, Borrower, CELLS, Cell, LENDERS, State, TRANSACTIONS, Traits, Transaction, Transfer};
-use transaction::{FLAG_TIME_SLICE, FLAG_ZERO, WORD_BYTES, WORD_CELLS, first_slot, lender_of, place_of, quota};
+use transaction::{FLAG_TIME_SLICE, FLAG_ZERO, WORD_CELLS, first_slot, lender_of, place_of, quota};
 
 /// Who holds memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,8 +198,6 @@ pub trait Holdings {
     fn flush(&mut self);
 }
 
-/// Bytes that are copied from or to a guest at a time: an RX or TX buffer.
-const STAGING: usize = 4096;
 /// Pages of one transaction, at the most (64 MiB): bounds the work of one call.
 const MAX_PAGES: u32 = 0x4000;
 
@@ -244,7 +244,7 @@ pub struct MemoryManager {
     cells: Pool<Cell, CELLS>,
     borrowers: Pool<Borrower, BORROWERS>,
     accounts: [Account; LENDERS],
-    staging: [u8; STAGING],
+    staging: Staging,
 }
 
 /// Bits of a handle that are the transaction's place; those above are its generation.
@@ -260,20 +260,26 @@ impl MemoryManager {
             cells: Pool::new(Cell::BLANK),
             borrowers: Pool::new(Borrower::BLANK),
             accounts: [Account::EMPTY; LENDERS],
-            staging: [0; STAGING],
+            staging: Staging::new(),
         }
     }
 
     /// Copies the first `len` bytes of a TX buffer, to be parsed.
     fn copy_in<M: Machine>(&mut self, machine: &mut M, from: Address, len: u32) -> Result<(), Status> {
-        let to = self.staging.get_mut(..len as usize).ok_or(Status::InvalidParameters)?;
+        let to = self.staging.bytes_mut(len as usize).ok_or(Status::InvalidParameters)?;
         machine.read(from, to).map_err(|_| Status::Aborted)
+    }
+
+    /// Copies the first `len` bytes of what was prepared to an RX buffer.
+    fn copy_out<M: Machine>(&self, machine: &mut M, to: Address, len: u32) -> Result<(), Status> {
+        let from = self.staging.bytes(len as usize).ok_or(Status::Aborted)?;
+        machine.write(to, from).map_err(|_| Status::Aborted)
     }
 
     /// FFA_MEM_RELINQUISH: `from` is the caller's TX buffer, `len` what a descriptor takes.
     pub(crate) fn relinquish<M: Machine>(&mut self, machine: &mut M, caller: Party, from: Address) -> Result<(), Status> {
         self.copy_in(machine, from, Relinquish::SIZE as u32)?;
-        let request = Relinquish::parse(&self.staging[..Relinquish::SIZE])?;
+        let request = Relinquish::parse(self.staging.fields(Relinquish::SIZE))?;
         // The normal world's hypervisor acts for its virtual machines.
         let own = match caller.owner {
             Owner::NormalWorld => !request.endpoint.is_secure(),
@@ -417,8 +423,8 @@ impl MemoryManager {
     }
 
     /// The implementation-defined words that a borrower was sent.
-    fn words(&self, slot: usize, borrower: &Borrower) -> [u8; WORD_BYTES] {
-        let Some(n) = borrower.words.checked_sub(1) else { return [0; WORD_BYTES] };
+    fn words(&self, slot: usize, borrower: &Borrower) -> u128 {
+        let Some(n) = borrower.words.checked_sub(1) else { return 0 };
         let cells = self.cells.iter(self.transactions[slot].cells).skip(usize::from(n) * WORD_CELLS).take(WORD_CELLS);
         Cell::join(cells.map(|(_, cell)| cell))
     }
@@ -537,10 +543,10 @@ impl MemoryManager {
     }
 
     /// Adds a borrower, before any ranges; `words` are its implementation-defined ones.
-    fn add_borrower(&mut self, slot: usize, borrower: Borrower, words: &[u8; WORD_BYTES]) -> Result<(), Status> {
+    fn add_borrower(&mut self, slot: usize, borrower: Borrower, words: u128) -> Result<(), Status> {
         let transaction = &mut self.transactions[slot];
         let mut borrower = borrower;
-        if *words != [0; WORD_BYTES] {
+        if words != 0 {
             borrower.words = (transaction.cells.len() / WORD_CELLS + 1) as u8;
             for cell in Cell::words(words) {
                 self.cells.push(&mut transaction.cells, cell).map_err(|_| Status::NoMemory)?;

@@ -127,8 +127,8 @@ mutants! {
         "zero && nobody_writes" => "false",
     "memory-rules": "a partition lends to itself" in "core/src/memory/send.rs":
         "id == sender" => "false",
-    "memory-rules": "half a range is a fragment" in "core/src/memory/send.rs":
-        "!rest.is_empty()" => "false",
+    "memory-rules": "half a range is a fragment" in "core/src/memory/staging.rs":
+        "«bytes.is_multiple_of(range::SIZE)» && from" => "true",
     "memory-rules": "a request names any sender" in "core/src/memory/retrieve.rs":
         "header.sender != transaction.sender" => "false",
     "memory-rules": "one borrower need not say whether it executes" in "core/src/memory/retrieve.rs":

@@ -3,6 +3,7 @@
 //! Everything is read from a private copy, by the sizes and offsets that it carries, and refused unless it lies inside.
 
 use bulkhead_ffa::descriptor::{access, composite, range, relinquish, transaction, transaction_v1_0};
+use super::staging::{Fields, Staging};
 use bulkhead_ffa::{EndpointId, Status, Version};
 
 /// Endpoint memory access descriptors of one transaction, at the most.
@@ -29,7 +30,7 @@ const NON_RETRIEVAL: u8 = 1 << 0;
 
 /// The descriptor is not one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(super) struct Malformed;
 
 impl From<Malformed> for Status {
     fn from(_: Malformed) -> Self {
@@ -37,26 +38,15 @@ impl From<Malformed> for Status {
     }
 }
 
-fn bytes<const N: usize>(from: &[u8], at: usize) -> Result<[u8; N], Malformed> {
-    let end = at.checked_add(N).ok_or(Malformed)?;
-    from.get(at..end).and_then(|b| b.try_into().ok()).ok_or(Malformed)
-}
-
-fn u16_at(from: &[u8], at: usize) -> Result<u16, Malformed> {
-    bytes(from, at).map(u16::from_le_bytes)
-}
-
-fn u32_at(from: &[u8], at: usize) -> Result<u32, Malformed> {
-    bytes(from, at).map(u32::from_le_bytes)
-}
-
-fn u64_at(from: &[u8], at: usize) -> Result<u64, Malformed> {
-    bytes(from, at).map(u64::from_le_bytes)
-}
-
-fn zero(from: &[u8], at: usize, len: usize) -> Result<(), Malformed> {
-    let reserved = from.get(at..at + len).ok_or(Malformed)?;
-    if reserved.iter().all(|b| *b == 0) { Ok(()) } else { Err(Malformed) }
+/// Checks that `len` bytes from `at` on, both multiples of four, are zero.
+#[inline(always)]
+fn zero(from: Fields<'_>, at: usize, len: usize) -> Result<(), Malformed> {
+    for at in (at..at + len).step_by(4) {
+        if from.u32(at)? != 0 {
+            return Err(Malformed);
+        }
+    }
+    Ok(())
 }
 
 /// Which of the two transaction descriptors an endpoint speaks.
@@ -76,7 +66,7 @@ pub(crate) const fn default_access_size(version: Version) -> usize {
 
 /// The part of a transaction descriptor that there is once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(super) struct Header {
     /// Who sent the memory.
     pub sender: EndpointId,
     /// Memory region attributes.
@@ -97,25 +87,27 @@ pub(crate) struct Header {
 
 impl Header {
     /// Reads the header, in the layout of `version`.
-    pub fn parse(from: &[u8], version: Version) -> Result<Self, Malformed> {
+    pub fn parse(from: Fields<'_>, version: Version) -> Result<Self, Malformed> {
         let v1_0 = is_v1_0(version);
-        let access_count = u32_at(from, transaction::ACCESS_COUNT)? as usize;
+        let access_count = from.u32(transaction::ACCESS_COUNT)? as usize;
         if access_count > MAX_BORROWERS {
             return Err(Malformed);
         }
         let mut header = Self {
-            sender: EndpointId(u16_at(from, transaction::SENDER)?),
-            attributes: u16_at(from, transaction::ATTRIBUTES)?,
-            flags: u32_at(from, transaction::FLAGS)?,
-            handle: u64_at(from, transaction::HANDLE)?,
-            tag: u64_at(from, transaction::TAG)?,
+            sender: EndpointId(from.u16(transaction::SENDER)?),
+            attributes: from.u16(transaction::ATTRIBUTES)?,
+            flags: from.u32(transaction::FLAGS)?,
+            handle: from.u64(transaction::HANDLE)?,
+            tag: from.u64(transaction::TAG)?,
             access_size: access::SIZE_V1_1,
             access_count,
             access_offset: transaction_v1_0::SIZE,
         };
         if v1_0 {
             // One byte of attributes, and a reserved word where the size is from v1.1 on.
-            zero(from, transaction_v1_0::ATTRIBUTES + 1, 1)?;
+            if header.attributes >> 8 != 0 {
+                return Err(Malformed);
+            }
             zero(from, transaction::ACCESS_SIZE, 4)?;
             return Ok(header);
         }
@@ -126,8 +118,8 @@ impl Header {
             header.access_offset = transaction::SIZE;
             return Ok(header);
         }
-        header.access_size = u32_at(from, transaction::ACCESS_SIZE)? as usize;
-        header.access_offset = u32_at(from, transaction::ACCESS_OFFSET)? as usize;
+        header.access_size = from.u32(transaction::ACCESS_SIZE)? as usize;
+        header.access_offset = from.u32(transaction::ACCESS_OFFSET)? as usize;
         let size_known = matches!(header.access_size, access::SIZE_V1_1 | access::SIZE_V1_2);
         if !size_known || header.access_offset < transaction::SIZE || !header.access_offset.is_multiple_of(16) {
             return Err(Malformed);
@@ -146,62 +138,68 @@ impl Header {
     }
 
     /// Access descriptor `n`. Reserved values, and an endpoint that an earlier one names, are malformed.
-    pub fn access(&self, from: &[u8], n: usize) -> Result<Access, Malformed> {
-        let at = self.access_at(n);
-        let wide = self.access_size == access::SIZE_V1_2;
-        zero(from, at + self.access_size - 8, 8)?;
-        let endpoint = u16_at(from, at + access::ENDPOINT)?;
-        let [permissions, flags] = bytes::<2>(from, at + access::PERMISSIONS)?;
+    pub fn access(&self, from: Fields<'_>, n: usize) -> Result<Access, Malformed> {
+        // Those of the 32-byte form have implementation-defined words in between.
+        let [first, words @ .., 0] = from.words(self.access_at(n), self.access_size)? else { return Err(Malformed) };
+        let field = |at: usize| u64::from_le(*first) >> (8 * at);
+        let (endpoint, permissions, flags) = (field(access::ENDPOINT) as u16, field(access::PERMISSIONS) as u8, field(access::FLAGS) as u8);
         let reserved = permissions & !(data::MASK | instruction::MASK) != 0
             || permissions & data::MASK == data::MASK
             || permissions & instruction::MASK == instruction::MASK
             || flags & !NON_RETRIEVAL != 0;
-        if reserved || (0..n).any(|earlier| u16_at(from, self.access_at(earlier) + access::ENDPOINT) == Ok(endpoint)) {
+        if reserved || (0..n).any(|earlier| from.u16(self.access_at(earlier) + access::ENDPOINT) == Ok(endpoint)) {
             return Err(Malformed);
         }
         Ok(Access {
             endpoint: EndpointId(endpoint),
             permissions,
             not_for_it: flags & NON_RETRIEVAL != 0,
-            composite: u32_at(from, at + access::COMPOSITE_OFFSET)? as usize,
-            words: if wide { bytes(from, at + access::IMPDEF)? } else { [0; 16] },
+            composite: field(access::COMPOSITE_OFFSET) as usize,
+            words: match words {
+                [low, high] => u128::from(u64::from_le(*low)) | u128::from(u64::from_le(*high)) << 64,
+                _ => 0,
+            },
         })
     }
 
     /// All access descriptors.
-    pub fn accesses<'a>(&'a self, from: &'a [u8]) -> impl Iterator<Item = Result<Access, Malformed>> + 'a {
+    pub fn accesses<'a>(&'a self, from: Fields<'a>) -> impl Iterator<Item = Result<Access, Malformed>> + 'a {
         (0..self.access_count).map(move |n| self.access(from, n))
     }
 
     /// Writes the header in the layout of `version`.
-    pub fn write(&self, to: &mut [u8], version: Version) -> Result<(), Malformed> {
-        to.get_mut(..header_size(version)).ok_or(Malformed)?.fill(0);
-        put(to, transaction::SENDER, &self.sender.0.to_le_bytes())?;
-        put(to, transaction::ATTRIBUTES, &self.attributes.to_le_bytes())?;
-        put(to, transaction::FLAGS, &self.flags.to_le_bytes())?;
-        put(to, transaction::HANDLE, &self.handle.to_le_bytes())?;
-        put(to, transaction::TAG, &self.tag.to_le_bytes())?;
-        put(to, transaction::ACCESS_COUNT, &(self.access_count as u32).to_le_bytes())?;
+    pub fn write(&self, to: &mut Staging, version: Version) -> Result<(), Malformed> {
+        to.clear(0, header_size(version))?;
+        to.put(transaction::SENDER, 2, u64::from(self.sender.0))?;
+        to.put(transaction::ATTRIBUTES, 2, u64::from(self.attributes))?;
+        to.put(transaction::FLAGS, 4, u64::from(self.flags))?;
+        to.put(transaction::HANDLE, 8, self.handle)?;
+        to.put(transaction::TAG, 8, self.tag)?;
+        to.put(transaction::ACCESS_COUNT, 4, self.access_count as u64)?;
         if !is_v1_0(version) {
-            put(to, transaction::ACCESS_SIZE, &(self.access_size as u32).to_le_bytes())?;
-            put(to, transaction::ACCESS_OFFSET, &(self.access_offset as u32).to_le_bytes())?;
+            to.put(transaction::ACCESS_SIZE, 4, self.access_size as u64)?;
+            to.put(transaction::ACCESS_OFFSET, 4, self.access_offset as u64)?;
         }
         Ok(())
     }
 
     /// Writes an access descriptor of `size` bytes at `at`.
-    pub fn write_access(to: &mut [u8], at: usize, size: usize, entry: &Access) -> Result<(), Malformed> {
-        to.get_mut(at..at + size).ok_or(Malformed)?.fill(0);
-        put(to, at + access::ENDPOINT, &entry.endpoint.0.to_le_bytes())?;
-        put(to, at + access::PERMISSIONS, &[entry.permissions, 0])?;
-        put(to, at + access::COMPOSITE_OFFSET, &(entry.composite as u32).to_le_bytes())?;
-        if size == access::SIZE_V1_2 { put(to, at + access::IMPDEF, &entry.words) } else { Ok(()) }
+    pub fn write_access(to: &mut Staging, at: usize, size: usize, entry: &Access) -> Result<(), Malformed> {
+        to.clear(at, size)?;
+        to.put(at + access::ENDPOINT, 2, u64::from(entry.endpoint.0))?;
+        to.put(at + access::PERMISSIONS, 1, u64::from(entry.permissions))?;
+        to.put(at + access::COMPOSITE_OFFSET, 4, entry.composite as u64)?;
+        if size == access::SIZE_V1_2 {
+            to.put(at + access::IMPDEF, 8, entry.words as u64)?;
+            to.put(at + access::IMPDEF + 8, 8, (entry.words >> 64) as u64)?;
+        }
+        Ok(())
     }
 }
 
 /// An endpoint memory access descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Access {
+pub(super) struct Access {
     /// The borrower.
     pub endpoint: EndpointId,
     /// Data access in bits 1..0, instruction access in bits 3..2.
@@ -211,39 +209,39 @@ pub(crate) struct Access {
     /// Offset of the composite descriptor.
     pub composite: usize,
     /// Implementation-defined words, which endpoints agree on among themselves; zero in the 16-byte form.
-    pub words: [u8; 16],
+    pub words: u128,
 }
 
 /// Page count and range count of the composite memory region descriptor at `at`.
-pub(crate) fn parse_composite(from: &[u8], at: usize) -> Result<(u32, u32), Malformed> {
-    zero(from, at + composite::RANGE_COUNT + 4, 8)?;
-    Ok((u32_at(from, at + composite::PAGE_COUNT)?, u32_at(from, at + composite::RANGE_COUNT)?))
+pub(super) fn parse_composite(from: Fields<'_>, at: usize) -> Result<(u32, u32), Malformed> {
+    let [counts, 0] = from.words(at, composite::SIZE)? else { return Err(Malformed) };
+    let field = |at: usize| (u64::from_le(*counts) >> (8 * at)) as u32;
+    Ok((field(composite::PAGE_COUNT), field(composite::RANGE_COUNT)))
 }
 
 /// Writes a composite memory region descriptor.
-pub(crate) fn write_composite(to: &mut [u8], at: usize, pages: u32, ranges: u32) -> Result<(), Malformed> {
-    to.get_mut(at..at + composite::SIZE).ok_or(Malformed)?.fill(0);
-    put(to, at + composite::PAGE_COUNT, &pages.to_le_bytes())?;
-    put(to, at + composite::RANGE_COUNT, &ranges.to_le_bytes())
+pub(super) fn write_composite(to: &mut Staging, at: usize, pages: u32, ranges: u32) -> Result<(), Malformed> {
+    to.clear(at, composite::SIZE)?;
+    to.put(at + composite::PAGE_COUNT, 4, u64::from(pages))?;
+    to.put(at + composite::RANGE_COUNT, 4, u64::from(ranges))
 }
 
 /// Address and page count of a range.
-pub(crate) fn parse_range(from: &[u8; range::SIZE]) -> Result<(u64, u32), Malformed> {
-    if u32_at(from, range::PAGE_COUNT + 4)? != 0 {
-        return Err(Malformed);
-    }
-    Ok((u64_at(from, range::ADDRESS)?, u32_at(from, range::PAGE_COUNT)?))
+pub(super) fn parse_range([address, pages]: [u64; 2]) -> Result<(u64, u32), Malformed> {
+    const _: () = assert!(range::ADDRESS == 0 && range::PAGE_COUNT == 8 && range::SIZE == 16);
+    // The upper half of the second word is reserved.
+    let pages = u32::try_from(u64::from_le(pages)).map_err(|_| Malformed)?;
+    Ok((u64::from_le(address), pages))
 }
 
-/// Writes a range.
-pub(crate) fn write_range(to: &mut [u8; range::SIZE], address: u64, pages: u32) -> Result<(), Malformed> {
-    put(to, range::ADDRESS, &address.to_le_bytes())?;
-    put(to, range::PAGE_COUNT, &u64::from(pages).to_le_bytes())
+/// A range.
+pub(super) const fn range_words(address: u64, pages: u64) -> [u64; 2] {
+    [address.to_le(), pages.to_le()]
 }
 
 /// FFA_MEM_RELINQUISH's descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Relinquish {
+pub(super) struct Relinquish {
     /// Which transaction.
     pub handle: u64,
     /// Flags.
@@ -257,19 +255,14 @@ impl Relinquish {
     pub const SIZE: usize = relinquish::ENDPOINTS + 2;
 
     /// Reads the descriptor.
-    pub fn parse(from: &[u8]) -> Result<Self, Malformed> {
-        if u32_at(from, relinquish::ENDPOINT_COUNT)? != 1 {
+    pub fn parse(from: Fields<'_>) -> Result<Self, Malformed> {
+        if from.u32(relinquish::ENDPOINT_COUNT)? != 1 {
             return Err(Malformed);
         }
         Ok(Self {
-            handle: u64_at(from, relinquish::HANDLE)?,
-            flags: u32_at(from, relinquish::FLAGS)?,
-            endpoint: EndpointId(u16_at(from, relinquish::ENDPOINTS)?),
+            handle: from.u64(relinquish::HANDLE)?,
+            flags: from.u32(relinquish::FLAGS)?,
+            endpoint: EndpointId(from.u16(relinquish::ENDPOINTS)?),
         })
     }
-}
-
-fn put(to: &mut [u8], at: usize, data: &[u8]) -> Result<(), Malformed> {
-    to.get_mut(at..at + data.len()).ok_or(Malformed)?.copy_from_slice(data);
-    Ok(())
 }

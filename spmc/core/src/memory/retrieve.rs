@@ -2,8 +2,9 @@
 //!
 //! A borrower has access when its request is answered, also where the description takes several fragments.
 
-use super::layout::{Access, Header, data, default_access_size, header_size, instruction, is_v1_0, write_composite, write_range};
+use super::layout::{Access, Header, data, default_access_size, header_size, instruction, is_v1_0, range_words, write_composite};
 use super::pool::Link;
+use super::staging::Fields;
 use super::send::{ATTRIBUTES, NORMAL_MEMORY, TYPE_SHIFT, check_attributes};
 use super::transaction::{Borrower, FLAG_ZERO, FLAGS_KIND, Kind, State, Traits, Transfer, lender_of};
 use super::{Holding, MemoryManager, MemoryType, Owner, PageState, Party, ledger};
@@ -49,7 +50,7 @@ impl MemoryManager {
     /// A request of `len` bytes in the TX buffer `from`; the answer goes to the RX buffer `to`.
     pub(crate) fn retrieve<M: Machine>(&mut self, machine: &mut M, caller: Party, from: Address, len: u32, to: Address) -> Result<Reply, Status> {
         self.copy_in(machine, from, len)?;
-        let header = Header::parse(&self.staging[..len as usize], caller.version)?;
+        let header = Header::parse(self.staging.fields(len as usize), caller.version)?;
         // A borrower's request ends with its access descriptors.
         if header.access_count != 0 && len as usize != header.access_end() {
             return Err(Status::InvalidParameters);
@@ -71,11 +72,11 @@ impl MemoryManager {
     }
 
     /// The borrower in whose name `caller` asks: itself, or the one virtual machine that a hypervisor's request names.
-    fn asker(&self, header: &Header, caller: Party, slot: usize, bytes: &[u8]) -> Result<(Link, Borrower), Status> {
+    fn asker(&self, header: &Header, caller: Party, slot: usize, fields: Fields<'_>) -> Result<(Link, Borrower), Status> {
         let id = match caller.owner {
             Owner::Partition(_) => caller.id,
             Owner::NormalWorld => {
-                let mut machines = header.accesses(bytes).flatten().filter(|entry| !entry.endpoint.is_secure());
+                let mut machines = header.accesses(fields).flatten().filter(|entry| !entry.endpoint.is_secure());
                 let only = machines.next().filter(|_| machines.next().is_none());
                 only.ok_or(Status::Denied)?.endpoint
             }
@@ -86,14 +87,14 @@ impl MemoryManager {
     /// Checks a borrower's request against what the lender sent.
     fn accept(&self, header: &Header, caller: Party, slot: usize, len: usize) -> Result<Accepted, Status> {
         let transaction = &self.transactions[slot];
-        let bytes = &self.staging[..len];
-        for entry in header.accesses(bytes) {
+        let fields = self.staging.fields(len);
+        for entry in header.accesses(fields) {
             // Bulkhead places the memory: its address is the same everywhere.
             if entry?.composite != 0 {
                 return Err(Status::InvalidParameters);
             }
         }
-        let (link, sent) = self.asker(header, caller, slot, bytes)?;
+        let (link, sent) = self.asker(header, caller, slot, fields)?;
         if header.sender != transaction.sender {
             return Err(Status::Denied);
         }
@@ -117,7 +118,7 @@ impl MemoryManager {
         }
         let both_wide = transaction.traits.has(Traits::WIDE) && header.access_size == access::SIZE_V1_2;
         let mut permissions = None;
-        for entry in header.accesses(bytes) {
+        for entry in header.accesses(fields) {
             let entry = entry?;
             let (_, other) = self.borrower(slot, entry.endpoint).ok_or(Status::InvalidParameters)?;
             if both_wide && self.words(slot, &other) != entry.words {
@@ -198,7 +199,7 @@ impl MemoryManager {
         let entry = Access { endpoint: sent.id, permissions: encode(accepted.permissions), not_for_it: false, composite: base - composite::SIZE, words };
         Header::write_access(&mut self.staging, header_size(caller.version), accepted.access_size, &entry)?;
         let (reply, transfer) = self.first_ranges(slot, base, sender)?;
-        machine.write(to, &self.staging[..reply.fragment as usize]).map_err(|_| Status::Aborted)?;
+        self.copy_out(machine, to, reply.fragment)?;
         if let Owner::Partition(_) = caller.owner {
             let mut result = Err(Status::Aborted);
             machine.holdings(caller.owner, &mut |borrower| {
@@ -240,7 +241,7 @@ impl MemoryManager {
             Header::write_access(&mut self.staging, header_size(caller.version) + n * size, size, &entry)?;
         }
         let (reply, transfer) = self.first_ranges(slot, base, sender)?;
-        machine.write(to, &self.staging[..reply.fragment as usize]).map_err(|_| Status::Aborted)?;
+        self.copy_out(machine, to, reply.fragment)?;
         self.transactions[slot].transfer = transfer;
         Ok(reply)
     }
@@ -263,7 +264,7 @@ impl MemoryManager {
             return Err(Status::InvalidParameters);
         }
         let (fragment, transfer) = self.write_ranges(slot, 0, transfer)?;
-        machine.write(to, &self.staging[..fragment as usize]).map_err(|_| Status::Aborted)?;
+        self.copy_out(machine, to, fragment)?;
         match link {
             None => self.transactions[slot].transfer = transfer,
             Some((link, _)) => {
@@ -322,11 +323,10 @@ impl MemoryManager {
         let transaction = &self.transactions[slot];
         let first = usize::from(transfer.ranges);
         let mut cells = self.cells.iter_from(transaction.cells, transaction.word_cells() + first);
-        let (room, _) = self.staging.get_mut(at..).unwrap_or_default().as_chunks_mut();
         let mut count = 0;
-        for (bytes, (_, cell)) in room.iter_mut().zip(&mut cells) {
+        for (place, (_, cell)) in self.staging.ranges_mut(at).iter_mut().zip(&mut cells) {
             let run = cell.run();
-            write_range(bytes, run.start, run.pages as u32)?;
+            *place = range_words(run.start, run.pages);
             count += 1;
         }
         let sent = first + count;

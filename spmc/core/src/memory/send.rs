@@ -5,6 +5,7 @@
 
 use super::layout::{Header, data, instruction, parse_composite, parse_range};
 use super::ledger::{Pinned, Run};
+use super::staging::Fields;
 use super::transaction::{Borrower, Cell, FLAG_TIME_SLICE, FLAG_ZERO, FLAGS_KIND, Kind, State, Traits, lender_of};
 use super::{MAX_PAGES, MemoryManager, Owner, Party, ledger};
 use crate::machine::{Address, Machine};
@@ -92,16 +93,16 @@ impl MemoryManager {
         partition_of: impl Fn(EndpointId) -> Result<u8, Status>,
     ) -> Result<Progress, Status> {
         let len = call.fragment as usize;
-        let bytes = &self.staging[..len];
-        let header = Header::parse(bytes, call.sender.version)?;
+        let fields = self.staging.fields(len);
+        let header = Header::parse(fields, call.sender.version)?;
         check_header(&header, call)?;
-        let summary = check_borrowers(&header, bytes, call)?;
+        let summary = check_borrowers(&header, fields, call)?;
         // All borrowers get the same memory, so there is one description of it.
         let at = summary.composite;
         if at < header.access_end() || at % 8 != 0 {
             return Err(Status::InvalidParameters);
         }
-        let (pages, ranges) = parse_composite(bytes, at)?;
+        let (pages, ranges) = parse_composite(fields, at)?;
         let ranges_at = at + composite::SIZE;
         let expected = u64::from(ranges) * range::SIZE as u64 + ranges_at as u64;
         if pages == 0 || ranges == 0 || expected != u64::from(call.total) {
@@ -123,11 +124,11 @@ impl MemoryManager {
         transaction.traits.set(Traits::ZEROED, header.flags & FLAG_ZERO != 0);
         let mut secure_borrowers = false;
         for n in 0..header.access_count {
-            let entry = header.access(&self.staging[..len], n)?;
+            let entry = header.access(self.staging.fields(len), n)?;
             let partition = receiver(call, header.sender, entry.endpoint, &partition_of)?;
             secure_borrowers |= partition != Borrower::VIRTUAL_MACHINE;
             let borrower = Borrower { id: entry.endpoint, partition, permissions: entry.permissions, ..Borrower::BLANK };
-            self.add_borrower(slot, borrower, &entry.words)?;
+            self.add_borrower(slot, borrower, entry.words)?;
         }
         // What virtual machines do among themselves is the hypervisor's affair.
         if !secure_borrowers {
@@ -140,12 +141,12 @@ impl MemoryManager {
     /// Takes over the ranges in bytes `from..to` of the staging area. Fragments end between ranges.
     fn read_ranges(&mut self, slot: usize, from: usize, to: usize) -> Result<(), Status> {
         let transaction = &mut self.transactions[slot];
-        let (ranges, rest) = self.staging.get(from..to).unwrap_or_default().as_chunks();
-        if !rest.is_empty() || ranges.len() > usize::from(transaction.ranges_promised) - transaction.ranges() {
+        let ranges = self.staging.fields(to).ranges(from)?;
+        if ranges.len() > usize::from(transaction.ranges_promised) - transaction.ranges() {
             return Err(Status::InvalidParameters);
         }
-        for bytes in ranges {
-            let (start, pages) = parse_range(bytes)?;
+        for range in ranges {
+            let (start, pages) = parse_range(*range)?;
             let length = u64::from(pages) * PAGE;
             if start % PAGE != 0 || pages == 0 || start.checked_add(length).is_none() {
                 return Err(Status::InvalidParameters);
@@ -230,10 +231,10 @@ struct Summary {
 }
 
 /// The borrowers of a sender's descriptor, as far as it does not matter who they are.
-fn check_borrowers(header: &Header, bytes: &[u8], call: &Sending) -> Result<Summary, Status> {
+fn check_borrowers(header: &Header, fields: Fields<'_>, call: &Sending) -> Result<Summary, Status> {
     let mut summary = Summary { composite: 0, worded: 0 };
     let mut nobody_writes = true;
-    for (n, entry) in header.accesses(bytes).enumerate() {
+    for (n, entry) in header.accesses(fields).enumerate() {
         let entry = entry?;
         if n == 0 {
             summary.composite = entry.composite;
@@ -246,7 +247,7 @@ fn check_borrowers(header: &Header, bytes: &[u8], call: &Sending) -> Result<Summ
             return Err(Status::InvalidParameters);
         }
         nobody_writes &= data == data::READ;
-        summary.worded += usize::from(entry.words != [0; 16]);
+        summary.worded += usize::from(entry.words != 0);
     }
     let zero = header.flags & FLAG_ZERO != 0;
     if zero && nobody_writes { Err(Status::InvalidParameters) } else { Ok(summary) }

@@ -292,18 +292,14 @@ impl Cell {
     }
 
     /// The cells of words.
-    pub fn words(bytes: &[u8; WORD_BYTES]) -> impl Iterator<Item = Self> {
-        let half = |n: usize| bytes.get(2 * n..2 * n + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
-        (0..WORD_CELLS).map(move |n| Self([3 * n, 3 * n + 1, 3 * n + 2].map(half)))
+    pub fn words(words: u128) -> impl Iterator<Item = Self> {
+        let half = move |n: u32| words.checked_shr(16 * n).unwrap_or(0) as u16;
+        (0..WORD_CELLS as u32).map(move |n| Self([3 * n, 3 * n + 1, 3 * n + 2].map(half)))
     }
 
     /// Words from their cells.
-    pub fn join(cells: impl Iterator<Item = Self>) -> [u8; WORD_BYTES] {
-        let mut bytes = [0; WORD_BYTES];
-        let halves = cells.flat_map(|cell| cell.0);
-        for (to, half) in bytes.chunks_exact_mut(2).zip(halves) {
-            to.copy_from_slice(&half.to_le_bytes());
-        }
-        bytes
+    pub fn join(cells: impl Iterator<Item = Self>) -> u128 {
+        let halves = cells.flat_map(|cell| cell.0).zip((0..u128::BITS).step_by(16));
+        halves.fold(0, |words, (half, shift)| words | u128::from(half) << shift)
     }
 }
