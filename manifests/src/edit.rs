@@ -13,6 +13,7 @@ const SIZE: usize = 20;
 /// Adds `base-address = <base>` (two cells) to region `index` of `memory-regions` in the device tree that `room` begins with; the
 /// rest of `room` is what it may grow into. Returns its new size; `None` when there is no such region or no room.
 #[must_use]
+#[inline(never)]
 pub fn add_base_address(room: &mut [u8], index: usize, base: u64) -> Option<usize> {
     let tree = Tree { bytes: room };
     let size = tree.word(4)? as usize;

@@ -90,8 +90,8 @@ impl fmt::Display for Subject {
         match self {
             Self::Spmc => f.write_str("SPMC manifest"),
             Self::LoadTable => f.write_str("TB_FW_CONFIG"),
-            Self::Partition { number, name } if name.is_empty() => write!(f, "partition vm{number}"),
-            Self::Partition { number, name } => write!(f, "partition vm{number} ({name})"),
+            Self::Partition { number, name } if name.is_empty() => write!(f, "partition vm{}", u64::from(*number)),
+            Self::Partition { number, name } => write!(f, "partition vm{} ({name})", u64::from(*number)),
             Self::Named(name) => f.write_str(name.as_str()),
         }
     }

@@ -473,6 +473,7 @@ impl PartitionManifest {
     ///
     /// # Errors
     /// The index of the first region for which there is no room, or which is the normal world's.
+    #[inline(never)]
     pub fn place_regions(&mut self, memory: AddressRange, package_size: u64) -> Result<(), usize> {
         let granule = self.granule.bytes();
         for index in 0..self.memory_regions.len() {

@@ -85,7 +85,7 @@ impl VmNode {
     pub(crate) fn path(&self) -> NodePath {
         // At most three digits, so the name is never cut.
         let mut name = ArrayString::<8>::new();
-        let _ = write!(name, "vm{}", self.number);
+        let _ = write!(name, "vm{}", u64::from(self.number));
         NodePath::ROOT.child("hypervisor").child(&name)
     }
 

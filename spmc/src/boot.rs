@@ -324,7 +324,7 @@ fn print_table(found: &[LoadedPartition<'_>]) {
             if n == 0 {
                 say!(
                     "{:<12} {:#06x} {} {}   {:<6} {:<5} {:<5} {}",
-                    one.vm.debug_name, one.vm.id().0, service.uuid, manifest.ffa_version, level, one.vm.vcpu_count, order, one.vm.memory()
+                    one.vm.debug_name, one.vm.id().0, service.uuid, manifest.ffa_version, level, u64::from(one.vm.vcpu_count), u64::from(order), one.vm.memory()
                 );
             } else {
                 say!("{:<12} {:<6} {}", "", "", service.uuid);

@@ -2,8 +2,14 @@
 //
 // Register use at the boot core's entry (TF-A's SPMD): x0 the SPMC manifest, x4 this core's linear index. MMU and data cache are off.
 
-.set STACK_SIZE, 12288
-.set STACK_STRIDE, 12288 + 4096
+// Where stacks are mapped, 64 KiB from one's top to the next one's (mmu.rs).
+.set STACKS, 0x0e000000
+.set STACK_SIZE, 8192
+// The map of S-EL2 (mmu.rs): attributes 0 normal write-back and 1 device nGnRE; 39-bit addresses, 4 KiB granule, write-back
+// inner-shareable walks, RES1 bits 31 and 23; M, C, SA, I, WXN and the RES1 bits.
+.set MAIR, 0x04ff
+.set TCR, 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 1 << 31
+.set SCTLR, 0x30c50830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19
 // Offsets in VcpuContext (vcpu_context.rs asserts them).
 .set CTX_ELR, 248
 .set CTX_ESR, 264
@@ -46,8 +52,8 @@ _start:
     cmp     x0, x1
     b.lo    2b
     bl      core_setup
-    // Boot needs a deeper stack than anything later: it borrows the end of the pool of tables (table_pool.rs).
-    ldr     x0, =__tables_end
+    // Boot needs a deeper stack than anything later: it has those of all cores together.
+    ldr     x0, =__stacks_end
     mov     sp, x0
     mov     x0, x19
     bl      primary_main
@@ -65,20 +71,56 @@ _secondary_start:
     // A core that there is no stack for.
     cmp     x20, #8
     b.hs    1f
+    // No stack and no data before the MMU is on: caches that other cores have in use hold more than memory does.
+    ldr     x0, =own_root
+    ldr     x0, [x0]
+    bl      2f
     bl      core_setup
     bl      secondary_main
 1:  wfi
     b       1b
 
-// x20: core index. Sets vectors, TPIDR_EL2 and the stack.
+// void enable_mmu(u64 root): on the boot core, which leaves the root for the others. Uses no stack.
+.global enable_mmu
+enable_mmu:
+    ldr     x1, =own_root
+    str     x0, [x1]
+2:  msr     ttbr0_el2, x0
+    mov     x1, #MAIR
+    msr     mair_el2, x1
+    // Output addresses have 40 bits, or what the CPU has.
+    mrs     x1, id_aa64mmfr0_el1
+    and     x1, x1, #0xf
+    mov     x2, #2
+    cmp     x1, x2
+    csel    x1, x1, x2, lo
+    ldr     x2, =TCR
+    orr     x1, x2, x1, lsl #16
+    msr     tcr_el2, x1
+    // What was written is there for walks, and nothing older than the map is left in the TLB, before it is used.
+    dsb     ish
+    tlbi    alle2is
+    dsb     ish
+    isb
+    ldr     x1, =SCTLR
+    msr     sctlr_el2, x1
+    isb
+    ret
+
+.section .bss
+.balign 8
+own_root:
+    .skip 8
+
+// x20: core index. Sets vectors, TPIDR_EL2 and the core's own stack, for when the MMU is on.
+.section .text.entry, "ax"
 core_setup:
     msr     tpidr_el2, x20
     ldr     x0, =vectors
     msr     vbar_el2, x0
-    ldr     x0, =__stacks_start
-    mov     x1, #STACK_STRIDE
+    mov     x0, #STACKS
     add     x2, x20, #1
-    madd    x0, x1, x2, x0
+    add     x0, x0, x2, lsl #16
     msr     spsel, #1
     mov     sp, x0
     isb
@@ -270,26 +312,31 @@ vectors:
     lower_vector 2
     lower_vector 3
 
-// The stack may be what broke: report on the core's own emergency stack.
+// Reports on the core's stack, below what is in use of it. If that is too much, or the stack pointer is elsewhere, the report
+// begins at the stack's top, where it is mapped at its physical address in any case.
 fatal_exception:
     mrs     x17, tpidr_el2
-    ldr     x18, =emergency_stacks
     add     x17, x17, #1
-    add     x18, x18, x17, lsl #11
+    mov     x18, #STACKS
+    add     x18, x18, x17, lsl #16
     mov     x19, sp
+    sub     x18, x18, x19
+    lsr     x18, x18, #11
+    cmp     x18, #STACK_SIZE / 2048 - 1
+    b.hs    1f
+    and     sp, x19, #~15
+    b       2f
+1:  ldr     x18, =__stacks_start
+    mov     x20, #STACK_SIZE
+    madd    x18, x17, x20, x18
     mov     sp, x18
-    mov     x0, x16
+2:  mov     x0, x16
     mrs     x1, esr_el2
     mrs     x2, elr_el2
     mrs     x3, far_el2
     mov     x4, x19
     bl      fatal_report
     b       .
-
-.section .bss
-.balign 16
-emergency_stacks:
-    .skip 8 * 2048
 
 // The vectors of EL1 in S-EL0 partitions: every exception that EL0 takes to EL1 goes on to S-EL2, which reads the
 // EL1 syndrome. Their page is executable for a partition's EL1, which runs nothing but these, and invisible to its EL0; the

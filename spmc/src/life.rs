@@ -10,10 +10,16 @@ use bulkhead_core::OUR_VERSION;
 use bulkhead_core::fault::Syndrome;
 use bulkhead_ffa::{Regs, function};
 
+unsafe extern "C" {
+    /// Turns the MMU on, on this core; others follow when they start (`entry.s`).
+    fn enable_mmu(root: u64);
+}
+
 /// The boot core on boot's stack, MMU off: makes everything ready. `manifest` is the address that TF-A gave.
 #[unsafe(no_mangle)]
 extern "C" fn primary_main(manifest: u64) {
-    if mmu::start(manifest).is_err() {
+    // SAFETY: the root is that of a map in which all that runs and is used from here on is at its own address.
+    if mmu::start(manifest, |root| unsafe { enable_mmu(root.0) }).is_err() {
         halt(format_args!("the image does not fit its own translation tables"));
     }
     say!("Bulkhead {}, FF-A {OUR_VERSION}, at S-EL2", env!("CARGO_PKG_VERSION"));
@@ -26,9 +32,6 @@ extern "C" fn primary_main(manifest: u64) {
 /// The boot core on its own stack: starts the partitions, then serves.
 #[unsafe(no_mangle)]
 extern "C" fn primary_serve() -> ! {
-    if mmu::end_boot().is_err() {
-        halt(format_args!("the stack of boot cannot be reused"));
-    }
     register_secondary_entry();
     let mut cpu = Cpu::start(core_index());
     let failed = usize::from(SPMC.initialise(&mut cpu));
@@ -45,7 +48,6 @@ extern "C" fn primary_serve() -> ! {
 /// Any other core, and the boot core when it comes back from CPU_OFF.
 #[unsafe(no_mangle)]
 extern "C" fn secondary_main() -> ! {
-    mmu::start_secondary();
     let mut cpu = Cpu::start(core_index());
     SPMC.core_on(&mut cpu);
     serve(cpu)

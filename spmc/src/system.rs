@@ -107,7 +107,7 @@ pub fn is_reachable(start: Address, bytes: u64) -> bool {
 /// Prints what a partition did wrong, and whose memory it touched.
 pub fn report_fault(vcpu: VcpuId, fault: &Fault) {
     let name = name(vcpu.partition);
-    console::line("bulkhead", format_args!("partition {name}, vCPU {}: ended: {fault}", vcpu.index));
+    console::line("bulkhead", format_args!("partition {name}, vCPU {}: ended: {fault}", u64::from(vcpu.index)));
     if let Some(address) = fault.address {
         console::line("bulkhead", format_args!("partition {name}: {address:#x} is {}", Whose { address, asker: vcpu.partition }));
     }
@@ -141,8 +141,8 @@ impl core::fmt::Display for Whose {
             }
             if holds(&partition.memory, at, 1) {
                 return match own {
-                    true => write!(f, "in its own memory (hypervisor/vm{}, {}), where it has no such access", partition.number, partition.memory),
-                    false => write!(f, "in the memory of {} (hypervisor/vm{}, {})", partition.name, partition.number, partition.memory),
+                    true => write!(f, "in its own memory (hypervisor/vm{}, {}), where it has no such access", u64::from(partition.number), partition.memory),
+                    false => write!(f, "in the memory of {} (hypervisor/vm{}, {})", partition.name, u64::from(partition.number), partition.memory),
                 };
             }
         }

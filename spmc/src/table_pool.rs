@@ -42,39 +42,16 @@ impl User {
 /// The pool of this image.
 pub static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
-/// Pages at the pool's end that are the boot core's stack until boot is over, and the guard below them
-/// (the manifests of all partitions are on it).
-const BOOT_STACK_PAGES: usize = 15;
-
-/// The address of the guard page below the stack of boot.
-pub fn boot_guard() -> u64 {
-    image::tables_end() - (BOOT_STACK_PAGES as u64 + 1) * PAGE
-}
-
 impl Pool {
-    /// Nothing taken: for the static.
-    const fn new() -> Self {
+    /// Nothing taken.
+    pub const fn new() -> Self {
         Self { used: 0, shares: Shares::new(), notes: [Note { live: 0, empty: 0 }; MAX_PAGES] }
-    }
-
-    /// The pool while boot has its stack in it.
-    pub fn at_boot() -> Self {
-        Self { used: boot_pages(), ..Self::new() }
     }
 
     /// All partitions are initialised.
     pub fn settle(&mut self) {
         self.shares.settle();
     }
-
-    /// Boot has left its stack.
-    pub fn take_boot_stack(&mut self) {
-        self.used &= !boot_pages();
-    }
-}
-
-fn boot_pages() -> u128 {
-    ((1 << (BOOT_STACK_PAGES + 1)) - 1) << (pages() - BOOT_STACK_PAGES - 1)
 }
 
 fn pages() -> usize {

@@ -129,14 +129,22 @@ impl Spmc {
         matches!(from, From::Partition(vcpu) if self.config_of(vcpu).is_some_and(|c| !c.s_el0))
     }
 
-    /// The services that `uuid` selects, one for each entry of the answer. For the nil UUID all of them, or (where an entry has no
-    /// UUID) the first of each partition.
-    fn selected(&self, uuid: Uuid, each_service: bool) -> impl Iterator<Item = (&Partition, &PartitionConfig, &Service)> {
-        self.partitions().filter(|(_, partition, _)| !partition.has_failed()).flat_map(move |(_, partition, config)| {
-            let all = uuid == Uuid::NIL;
-            let most = if all && !each_service { 1 } else { usize::MAX };
-            config.services.iter().filter(move |s| all || s.uuid == uuid).take(most).map(move |s| (partition, config, s))
-        })
+    /// Shows `visit` the services that `uuid` selects, one for each entry of the answer, and returns how many they are. For the nil
+    /// UUID they are all, or (where an entry has no UUID) the first of each partition.
+    #[inline(never)]
+    fn visit_selected(&self, uuid: Uuid, each_service: bool, visit: &mut dyn FnMut(usize, &Partition, &PartitionConfig, &Service)) -> usize {
+        let all = uuid == Uuid::NIL;
+        let mut count = 0;
+        for (_, partition, config) in self.partitions().filter(|(_, partition, _)| !partition.has_failed()) {
+            for service in config.services.iter().filter(|s| all || s.uuid == uuid) {
+                visit(count, partition, config, service);
+                count += 1;
+                if all && !each_service {
+                    break;
+                }
+            }
+        }
+        count
     }
 
     /// FFA_PARTITION_INFO_GET, section 13.8.
@@ -149,7 +157,7 @@ impl Spmc {
         let version = self.version(call.from);
         // Entries have a UUID since v1.1.
         let each_service = version >= Version::V1_1;
-        let count = self.selected(uuid, each_service).count();
+        let count = self.visit_selected(uuid, each_service, &mut |_, _, _, _| {});
         if count == 0 {
             return Err(Status::InvalidParameters);
         }
@@ -162,7 +170,11 @@ impl Spmc {
         if (count * size) as u64 > BUFFER_SIZE {
             return Err(Status::NoMemory);
         }
-        for (n, (partition, config, service)) in self.selected(uuid, each_service).take(count).enumerate() {
+        let mut written = Ok(());
+        self.visit_selected(uuid, each_service, &mut |n, partition, config, service| {
+            if n >= count || written.is_err() {
+                return;
+            }
             let bits = properties(call.from, version, partition, config, service);
             let mut bytes = [0; partition_info::SIZE];
             bytes[partition_info::ID..][..2].copy_from_slice(&config.id.0.to_le_bytes());
@@ -172,8 +184,9 @@ impl Spmc {
                 bytes[partition_info::UUID..].copy_from_slice(&service.uuid.0);
             }
             let to = Address { pa: rx.pa + (n * size) as u64, ..rx };
-            machine.write(to, &bytes[..size]).map_err(|_| Status::InvalidParameters)?;
-        }
+            written = machine.write(to, &bytes[..size]).map_err(|_| Status::InvalidParameters);
+        });
+        written?;
         mailbox.give();
         // At v1.0 it may be known without this, but TF-A-Tests look there.
         Ok(Regs::success(&[count as u64, size as u64]))
@@ -188,7 +201,7 @@ impl Spmc {
         let uuid = Uuid::from_doublewords(call.regs.0[1], call.regs.0[2]);
         let start = usize::from(call.regs.0[3] as u16);
         let tag = (call.regs.0[3] >> 16) as u16;
-        let count = self.selected(uuid, true).count();
+        let count = self.visit_selected(uuid, true, &mut |_, _, _, _| {});
         // The set of partitions changes only when one fails; the tag tells a client that its earlier entries are stale.
         let current = self.partitions().filter(|(_, p, _)| p.has_failed()).count() as u16;
         if tag != (if start == 0 { 0 } else { current }) {
@@ -201,15 +214,15 @@ impl Spmc {
         let current_index = last.min(start + ENTRIES_IN_REGISTERS - 1);
         let mut reply = Regs::new(&[u64::from(function::SUCCESS_64), 0]);
         reply.0[2] = last as u64 | (current_index as u64) << 16 | u64::from(current) << 32 | (partition_info::SIZE as u64) << 48;
-        let chosen = self.selected(uuid, true).skip(start).take(ENTRIES_IN_REGISTERS);
-        for (n, (partition, config, service)) in chosen.enumerate() {
+        self.visit_selected(uuid, true, &mut |n, partition, config, service| {
+            let Some(entry) = n.checked_sub(start).filter(|entry| *entry < ENTRIES_IN_REGISTERS) else { return };
             let bits = properties(call.from, version, partition, config, service);
-            let x = &mut reply.0[3 + 3 * n..][..3];
+            let x = &mut reply.0[3 + 3 * entry..][..3];
             x[0] = u64::from(config.id.0) | u64::from(config.vcpus) << 16 | u64::from(bits) << 32;
             if uuid == Uuid::NIL {
                 x[1..].copy_from_slice(&service.uuid.doublewords());
             }
-        }
+        });
         Ok(reply)
     }
 }

@@ -113,7 +113,10 @@ impl fmt::Display for Fault {
             FaultKind::Exception => write!(f, "{}", Syndrome(self.esr))?,
             FaultKind::SystemError => f.write_str("system error (asynchronous external abort)")?,
             FaultKind::TimeLimit => f.write_str("it did not finish within its time limit")?,
-            FaultKind::InitError(code) => write!(f, "its initialisation reported FFA_ERROR {code}")?,
+            FaultKind::InitError(code) => {
+                let sign = if code < 0 { "-" } else { "" };
+                write!(f, "its initialisation reported FFA_ERROR {sign}{}", u64::from(code.unsigned_abs()))?;
+            }
             FaultKind::Abort => f.write_str("it called FFA_ABORT")?,
             FaultKind::BadInitEnd(id) => write!(f, "its initialisation ended with call {id:#010x} in place of FFA_MSG_WAIT")?,
         }

@@ -33,6 +33,7 @@ impl Version {
 
 impl core::fmt::Display for Version {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{}.{}", self.major(), self.minor())
+        // Numbers are printed as u64 throughout: each type that is printed takes room in the image.
+        write!(f, "{}.{}", u64::from(self.major()), u64::from(self.minor()))
     }
 }
