@@ -74,7 +74,7 @@ impl Tree<'_> {
                     at = at.checked_add(name.len() + 1)?.next_multiple_of(4);
                     depth += 1;
                     if depth == 2 {
-                        inside = name == b"memory-regions";
+                        inside = name == "memory-regions".as_bytes();
                     } else if depth == 3 && inside {
                         if regions == index {
                             return Some(at);
