@@ -220,7 +220,7 @@ impl Spmc {
     }
 
     /// The vCPUs of a chain from `tail` to its head: nobody occurs twice, so they end within the number of partitions.
-    pub(crate) fn chain_up_from(&self, tail: VcpuId) -> impl Iterator<Item = VcpuId> {
+    fn chain_up_from(&self, tail: VcpuId) -> impl Iterator<Item = VcpuId> {
         let above = |at: &VcpuId| match self.vcpu(*at).1.caller() {
             Caller::Partition(caller) | Caller::Interrupted(caller) => Some(caller),
             _ => None,

@@ -328,9 +328,12 @@ impl Spmc {
         }
         // Whoever claimed the tail holds the whole chain: only now it is certain whose it is.
         let leaver = self.leaver(vcpu, target);
-        let here = |at: VcpuId| !self.config_of(at).is_some_and(|config| is_pinned_elsewhere(config, at, machine.core()));
-        let below = |at: &VcpuId| at.partition != vcpu.partition;
-        if !(ours() || leaver.is_some()) || !self.chain_up_from(tail).take_while(below).all(here) {
+        let (caller, ours) = (state.caller(), ours() || leaver.is_some());
+        if ours {
+            state.adopt(Caller::Partition(vcpu));
+        }
+        if !ours || !self.chain_may_run_on(tail, machine.core()) {
+            state.adopt(caller);
             tail_state.publish(from);
             return Err(Status::Denied);
         }
@@ -339,7 +342,6 @@ impl Spmc {
         }
         if let Some(leaver) = leaver {
             leaver.set_left(None);
-            state.adopt(Caller::Partition(vcpu));
         }
         own.set_callee(Some(target));
         own.publish_blocked();
