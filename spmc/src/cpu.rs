@@ -3,7 +3,7 @@
 //! Nothing is moved before somebody needs the place: the normal world's EL1 registers leave when a partition runs, a
 //! partition's when another one or the normal world does.
 
-use crate::context::{self, PSTATE_EL1H, SCTLR_RESET, Common, CommonRegister, El1Only, Keys, RawExit, VcpuContext, context};
+use crate::context::{self, PSTATE_EL1H, SCTLR_RESET, CommonRegister, Keys, Lower, RawExit, VcpuContext, context};
 use crate::physical;
 use crate::system::{self, SPMC};
 use crate::sysreg::{self, isb};
@@ -14,7 +14,7 @@ use bulkhead_core::machine::{AccessFault, Permissions};
 use bulkhead_core::memory::{Holding, Holdings, MemoryType, OutOfMemory, Owner, PageState, PageTables};
 use bulkhead_core::tables::PAGE;
 use bulkhead_core::{Address, Exit, Machine, VcpuId};
-use bulkhead_ffa::{Regs, function};
+use bulkhead_ffa::{Message, Regs, function};
 
 /// HCR_EL2 of every partition (Arm ARM D24.2.61): stage 2, interrupts to S-EL2, and traps of what is not switched.
 mod hcr {
@@ -83,22 +83,65 @@ impl Holder {
         Self(u16::from(vcpu.partition) << 8 | u16::from(vcpu.index))
     }
 
+    /// The vCPU that it is.
+    const fn vcpu(self) -> VcpuId {
+        let [partition, index] = self.0.to_be_bytes();
+        VcpuId { partition, index }
+    }
+
     /// The context of the vCPU that it is.
     fn context<'a>(self) -> Option<&'a mut VcpuContext> {
-        let [partition, index] = self.0.to_be_bytes();
-        (self.0 < Self::NOBODY.0).then(|| context(VcpuId { partition, index }))
+        (self.0 < Self::NOBODY.0).then(|| context(self.vcpu()))
+    }
+}
+
+/// Groups of registers that have one holder each; [`Exception`] goes with the first.
+#[derive(Clone, Copy)]
+enum Group {
+    Common = 0,
+    El1 = 1,
+    Keys = 2,
+    Simd = 3,
+}
+
+/// Whose registers a core holds, by group: 16 bits each, so that one comparison tells that all are whose they should be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Holders(u64);
+
+impl Holders {
+    const NORMAL_WORLD: Self = Self(u64::MAX);
+    /// Not decided yet. All zero bits, as a fresh context is: it takes no room in the image.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// While a vCPU runs that needs the first group, and at S-EL1 the second.
+    fn while_runs(vcpu: VcpuId, s_el0: bool) -> Self {
+        let mut holders = Self::NORMAL_WORLD;
+        holders.set(Group::Common, Holder::of(vcpu));
+        if !s_el0 {
+            holders.set(Group::El1, Holder::of(vcpu));
+        }
+        holders
+    }
+
+    fn of(self, group: Group) -> Holder {
+        Holder((self.0 >> (16 * group as u32)) as u16)
+    }
+
+    fn set(&mut self, group: Group, holder: Holder) {
+        let shift = 16 * group as u32;
+        self.0 = self.0 & !(0xffff << shift) | u64::from(holder.0) << shift;
     }
 }
 
 /// This core.
 pub struct Cpu {
     core: usize,
-    common: Holder,
-    el1: Holder,
-    keys: Holder,
-    simd: Holder,
+    held: Holders,
     /// Whose roots, traps and number were loaded last. They stay while the normal world has the core: EL3 brings them back.
     roots: Holder,
+    /// The same, where the vCPU uses no keys and the CPU's virtual timer traps.
+    usual: Holder,
     /// The normal world's registers.
     world: World,
     /// The normal world's priority mask, since it lost the core.
@@ -109,6 +152,8 @@ pub struct Cpu {
     /// When the time limit is reached, and when a timer of a partition is due; `u64::MAX`: never.
     time_limit: u64,
     alarm: u64,
+    /// What the vCPU stopped for that [`Machine::enter`] ran, where that was not for a call.
+    stop: RawExit,
     /// EL1's virtual timer.
     virtual_timer: VirtualTimer,
     /// The CPU has FEAT_FGT.
@@ -117,8 +162,7 @@ pub struct Cpu {
 
 /// The normal world's registers, as far as they are not in the core.
 struct World {
-    common: Common,
-    el1: El1Only,
+    lower: Lower,
     keys: Keys,
 }
 
@@ -155,40 +199,42 @@ impl Cpu {
         gic::start_core(core);
         Self {
             core,
-            common: Holder::NORMAL_WORLD,
-            el1: Holder::NORMAL_WORLD,
-            keys: Holder::NORMAL_WORLD,
-            simd: Holder::NORMAL_WORLD,
+            held: Holders::NORMAL_WORLD,
             roots: Holder::NOBODY,
-            world: World { common: Common::ZERO, el1: El1Only::ZERO, keys: Keys::ZERO },
+            usual: Holder::NOBODY,
+            world: World { lower: Lower::ZERO, keys: Keys::ZERO },
             world_mask: gic::priority_mask(),
             held_back: false,
             time_limit_reached: false,
             time_limit: u64::MAX,
             alarm: u64::MAX,
+            stop: RawExit::SYNCHRONOUS,
             virtual_timer,
             fine_grained_traps,
         }
     }
 
-    /// Brings a vCPU's registers, tables and traps onto this core: those that are not there already.
+    /// Brings a vCPU's registers, tables and traps onto this core: those that are not there already. They are in force by the
+    /// exception return (SCTLR_EL2.EOS).
+    #[inline(never)]
     fn switch_to(&mut self, vcpu: VcpuId, context: &VcpuContext) {
         let holder = Holder::of(vcpu);
-        if self.common != holder {
+        if self.held.of(Group::Common) != holder {
             self.release_common();
-            context.common.load();
+            context.lower.common.load();
+            context.lower.exception.load();
             self.virtual_timer.load(vcpu);
-            self.common = holder;
+            self.held.set(Group::Common, holder);
         }
-        if self.el1 != holder && !context.s_el0 {
+        if self.held.of(Group::El1) != holder && !context.s_el0 {
             self.release_el1();
-            context.el1.load();
-            self.el1 = holder;
+            context.lower.el1.load();
+            self.held.set(Group::El1, holder);
         }
-        if self.keys != holder && context.hcr & hcr::KEYS != 0 {
+        if self.held.of(Group::Keys) != holder && context.hcr & hcr::KEYS != 0 {
             self.release_keys();
             context.keys.load();
-            self.keys = holder;
+            self.held.set(Group::Keys, holder);
         }
         if self.roots != holder {
             sysreg::vsttbr_el2::write(context.vsttbr);
@@ -201,46 +247,144 @@ impl Cpu {
             sysreg::vmpidr_el2::write(1 << 31 | u64::from(vcpu.index));
             self.roots = holder;
         }
+        sysreg::hcr_el2::write(context.hcr | context.lines);
+        sysreg::cptr_el2::write(if self.held.of(Group::Simd) == holder { simd::TRAP_SCALABLE } else { simd::TRAP_ALL });
+        self.usual = if self.virtual_timer.traps && context.hcr & hcr::KEYS == 0 { holder } else { Holder::NOBODY };
+    }
+
+    /// [`Self::switch_to`] where the core holds nothing but the normal world's registers, its tables and traps are the vCPU's
+    /// from the last time, and the normal world's timer can stay as it is. Otherwise `false`, and nothing is done.
+    #[inline(always)]
+    fn switch_from_normal_world(&mut self, context: &VcpuContext) -> bool {
+        let usual = self.held == Holders::NORMAL_WORLD && self.usual == context.holders.of(Group::Common);
+        if !usual || !self.virtual_timer.may_stay() {
+            return false;
+        }
+        self.world_mask = gic::priority_mask();
+        if context.s_el0 {
+            self.world.lower.save_for_el0();
+            context.lower.common.load();
+        } else {
+            self.world.lower.save();
+            context.lower.load();
+        }
+        self.held = context.holders;
         sysreg::hcr_el2::write(context.hcr);
-        sysreg::cptr_el2::write(if self.simd == holder { simd::TRAP_SCALABLE } else { simd::TRAP_ALL });
-        // All of the above is in force before the exception return.
-        isb();
+        // CPTR_EL2 is TRAP_ALL whenever the normal world's FP/SIMD registers are in the core (`simd::load_world`).
+        true
+    }
+
+    /// The way back from [`Self::switch_from_normal_world`], after a call, if all is still as it left it; otherwise `false`, and
+    /// nothing is done.
+    #[inline(always)]
+    fn switch_to_normal_world(&mut self, context: &mut VcpuContext) -> bool {
+        if self.held != context.holders || self.virtual_timer.has_changed_world() {
+            return false;
+        }
+        if context.s_el0 {
+            // It has called from EL0 by a trap to S-EL2: no exception has gone to EL1 since it was entered.
+            context.lower.common.save_el0();
+            self.world.lower.common.load();
+        } else {
+            if gic::interface_was_changed() || gic::priority_mask() != self.world_mask {
+                return false;
+            }
+            context.lower.save();
+            self.world.lower.load();
+        }
+        self.held = Holders::NORMAL_WORLD;
+        true
+    }
+
+    /// [`Machine::enter`] where more is to be done.
+    #[inline(never)]
+    fn enter_unusually(&mut self, context: &mut VcpuContext) -> bool {
+        let vcpu = context.holders.of(Group::Common).vcpu();
+        context.lines = 0;
+        self.switch_to(vcpu, context);
+        let (stop, esr) = context::enter(context);
+        self.look_at_timer(vcpu);
+        stop == RawExit::SYNCHRONOUS && exit::is_call(context, esr) || self.note_stop(context, stop, esr)
+    }
+
+    /// Keeps why a vCPU stopped; `false`.
+    #[inline(never)]
+    fn note_stop(&mut self, context: &mut VcpuContext, stop: RawExit, esr: u64) -> bool {
+        context.note_syndrome(esr);
+        self.stop = stop;
+        false
+    }
+
+    /// A vCPU has stopped, which may have set its timer.
+    fn look_at_timer(&mut self, vcpu: VcpuId) {
+        if self.virtual_timer.changed(vcpu) {
+            SPMC.set_alarm(self);
+        }
+    }
+
+    /// Runs a vCPU on until there is something to tell of; `stop` is what it has stopped for already.
+    fn run_on(&mut self, vcpu: VcpuId, mut stop: Option<RawExit>) -> Exit {
+        let mut retries = 0;
+        loop {
+            let context = context(vcpu);
+            let stop = match stop.take() {
+                Some(stop) => stop,
+                None => {
+                    self.switch_to(vcpu, context);
+                    let (stop, esr) = context::enter(context);
+                    self.look_at_timer(vcpu);
+                    if stop == RawExit::SYNCHRONOUS && exit::is_call(context, esr) {
+                        return Exit::Call;
+                    }
+                    context.note_syndrome(esr);
+                    stop
+                }
+            };
+            if let Some(exit) = self.judge(vcpu, context, stop, &mut retries) {
+                return exit;
+            }
+        }
     }
 
     fn release_common(&mut self) {
-        if self.common == Holder::NORMAL_WORLD {
-            self.world.common.save();
+        let holder = self.held.of(Group::Common);
+        if holder == Holder::NORMAL_WORLD {
+            self.world.lower.common.save();
+            self.world.lower.exception.save();
             self.virtual_timer.save_world();
             if !self.held_back {
                 self.world_mask = gic::priority_mask();
             }
-        } else if let Some(context) = self.common.context() {
-            if context.s_el0 {
-                context.common.save_el0();
+        } else if let Some(context) = holder.context() {
+            if context.is_at_el0() {
+                context.lower.common.save_el0();
             } else {
-                context.common.save();
+                context.lower.common.save();
+                context.lower.exception.save();
             }
         }
-        self.common = Holder::NOBODY;
+        self.held.set(Group::Common, Holder::NOBODY);
     }
 
     fn release_el1(&mut self) {
-        if self.el1 == Holder::NORMAL_WORLD {
-            self.world.el1.save();
-        } else if let Some(context) = self.el1.context() {
-            context.el1.save();
+        let holder = self.held.of(Group::El1);
+        if holder == Holder::NORMAL_WORLD {
+            self.world.lower.el1.save();
+        } else if let Some(context) = holder.context() {
+            context.lower.el1.save();
             self.take_interface_back();
         }
-        self.el1 = Holder::NOBODY;
+        self.held.set(Group::El1, Holder::NOBODY);
     }
 
     fn release_keys(&mut self) {
-        if self.keys == Holder::NORMAL_WORLD {
+        let holder = self.held.of(Group::Keys);
+        if holder == Holder::NORMAL_WORLD {
             self.world.keys.save();
-        } else if let Some(context) = self.keys.context() {
+        } else if let Some(context) = holder.context() {
             context.keys.save();
         }
-        self.keys = Holder::NOBODY;
+        self.held.set(Group::Keys, Holder::NOBODY);
     }
 
     /// Sets the SPMC's timer to what is due next.
@@ -261,26 +405,27 @@ impl Cpu {
     }
 
     fn release_simd(&mut self) {
-        if self.simd == Holder::NORMAL_WORLD {
+        let holder = self.held.of(Group::Simd);
+        if holder == Holder::NORMAL_WORLD {
             simd::save_world(self.core);
-        } else if let Some(context) = self.simd.context() {
+        } else if let Some(context) = holder.context() {
             simd::save(&mut context.simd);
         }
-        self.simd = Holder::NOBODY;
+        self.held.set(Group::Simd, Holder::NOBODY);
     }
 
     /// A partition's first FP instruction since somebody else's registers were loaded.
     fn take_simd(&mut self, vcpu: VcpuId) {
         self.release_simd();
         simd::load(&context(vcpu).simd);
-        self.simd = Holder::of(vcpu);
+        self.held.set(Group::Simd, Holder::of(vcpu));
     }
 
     /// What a vCPU stopped for, other than a call; `None` when it just goes on. `retries` counts its accesses that were tried again.
     #[inline(never)]
     fn judge(&mut self, vcpu: VcpuId, context: &mut VcpuContext, stop: RawExit, retries: &mut u32) -> Option<Exit> {
         match stop {
-            RawExit::Synchronous => match exit::decode(context) {
+            RawExit::SYNCHRONOUS => match exit::decode(context) {
                 exit::Decoded::Exit(Exit::Fault(fault)) => {
                     let unmapped = exit::unmapped_page(context);
                     // If it is mapped, another core was just changing the tables, and nothing is wrong with the access; or the page is in
@@ -294,13 +439,14 @@ impl Cpu {
                 exit::Decoded::NeedsSimd => self.take_simd(vcpu),
                 exit::Decoded::NeedsKeys => context.hcr |= hcr::KEYS,
             },
-            RawExit::Irq => return Some(Exit::SecureInterrupt),
+            RawExit::IRQ => return Some(Exit::SecureInterrupt),
             // EL3's own, which it handles at once (DEN0077A v1.2 section 9.2).
-            RawExit::Fiq if gic::has_group_0() => context::smc(&mut Regs::new(&[u64::from(function::EL3_INTR_HANDLE)])),
+            RawExit::FIQ if gic::has_group_0() => context::smc(&mut Regs::new(&[u64::from(function::EL3_INTR_HANDLE)])),
             // With nothing to acknowledge, the core logic looks at the timers.
-            RawExit::Fiq if self.virtual_timer.fired(vcpu) => return Some(Exit::SecureInterrupt),
-            RawExit::Fiq => return Some(Exit::NormalWorldInterrupt),
-            RawExit::SError => return Some(Self::fault(vcpu, FaultKind::SystemError)),
+            RawExit::FIQ if self.virtual_timer.fired(vcpu) => return Some(Exit::SecureInterrupt),
+            RawExit::FIQ => return Some(Exit::NormalWorldInterrupt),
+            // SError.
+            _ => return Some(Self::fault(vcpu, FaultKind::SystemError)),
         }
         None
     }
@@ -322,31 +468,59 @@ impl Machine for Cpu {
     }
 
     fn run(&mut self, vcpu: VcpuId) -> Exit {
-        let mut retries = 0;
-        loop {
-            let context = context(vcpu);
-            self.switch_to(vcpu, context);
-            let stop = context::enter(context);
-            if self.virtual_timer.changed(vcpu) {
-                SPMC.set_alarm(self);
-            }
-            if stop == RawExit::Synchronous && exit::is_call(context) {
-                return Exit::Call;
-            }
-            if let Some(exit) = self.judge(vcpu, context, stop, &mut retries) {
-                return exit;
-            }
-        }
+        self.run_on(vcpu, None)
     }
 
     fn regs(&mut self, vcpu: VcpuId) -> &mut Regs {
         &mut context(vcpu).regs
     }
 
+    type Context = context::Handle;
+
+    #[inline(always)]
+    fn context(&self, vcpu: VcpuId) -> context::Handle {
+        context::Handle::of(vcpu)
+    }
+
+    #[inline(always)]
+    fn regs_in(&mut self, context: context::Handle) -> &mut Regs {
+        &mut context.get().regs
+    }
+
+    #[inline(always)]
+    fn last_message(&mut self, context: context::Handle) -> Message {
+        context.get().regs.message()
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, context: context::Handle) -> bool {
+        let context = context.get();
+        if !self.switch_from_normal_world(context) {
+            return self.enter_unusually(context);
+        }
+        let (stop, esr) = context::enter(context);
+        stop == RawExit::SYNCHRONOUS && exit::is_call(context, esr) || self.note_stop(context, stop, esr)
+    }
+
+    fn why_stopped(&mut self, vcpu: VcpuId) -> Exit {
+        // The usual reason, where no timer of the vCPU can have fired as well.
+        if self.stop == RawExit::FIQ && self.virtual_timer.traps && !gic::has_group_0() {
+            return Exit::NormalWorldInterrupt;
+        }
+        self.run_on(vcpu, Some(self.stop))
+    }
+
+    #[inline(always)]
+    fn leave(&mut self, context: context::Handle) {
+        if !self.switch_to_normal_world(context.get()) {
+            self.leave_to_normal_world();
+        }
+    }
+
     fn reset_vcpu(&mut self, vcpu: VcpuId, entry: u64, x0: u64) {
-        for holder in [&mut self.common, &mut self.el1, &mut self.keys, &mut self.simd] {
-            if *holder == Holder::of(vcpu) {
-                *holder = Holder::NOBODY;
+        for group in [Group::Common, Group::El1, Group::Keys, Group::Simd] {
+            if self.held.of(group) == Holder::of(vcpu) {
+                self.held.set(group, Holder::NOBODY);
             }
         }
         let s_el0 = system::is_s_el0(vcpu.partition);
@@ -356,6 +530,8 @@ impl Machine for Cpu {
         context.pstate = if s_el0 { PSTATE_EL0 } else { PSTATE_EL1H };
         context.hcr = hcr::PARTITION;
         context.s_el0 = s_el0;
+        context.call = exit::usual_call(s_el0);
+        context.holders = Holders::while_runs(vcpu, s_el0);
         context.distributor = SPMC.partition(vcpu.partition).is_some_and(|(_, config)| config.distributor);
         let roots = stage2::roots(vcpu.partition);
         if let Some(roots) = roots {
@@ -366,7 +542,7 @@ impl Machine for Cpu {
         context.regs.0[ENTRY_INDEX] = u64::from(vcpu.index);
         let register = if vcpu.index == 0 { system::boot_register(vcpu.partition) } else { 0 };
         context.regs.0[register] = x0;
-        let common = &mut context.common;
+        let common = &mut context.lower.common;
         *common.register(CommonRegister::Sctlr) = SCTLR_RESET;
         if s_el0 {
             *common.register(CommonRegister::Sctlr) = SCTLR_S_EL0;
@@ -381,54 +557,54 @@ impl Machine for Cpu {
 
     fn park(&mut self, vcpu: VcpuId) {
         let holder = Holder::of(vcpu);
-        if self.common == holder {
+        if self.held.of(Group::Common) == holder {
             self.release_common();
         }
-        if self.el1 == holder {
+        if self.held.of(Group::El1) == holder {
             self.release_el1();
         }
-        if self.keys == holder {
+        if self.held.of(Group::Keys) == holder {
             self.release_keys();
         }
-        if self.simd == holder {
+        if self.held.of(Group::Simd) == holder {
             self.release_simd();
         }
     }
 
     fn leave_to_normal_world(&mut self) {
-        if self.common != Holder::NORMAL_WORLD {
+        if self.held.of(Group::Common) != Holder::NORMAL_WORLD {
             self.release_common();
-            self.world.common.load();
+            self.world.lower.common.load();
+            self.world.lower.exception.load();
             self.virtual_timer.load_world();
-            self.common = Holder::NORMAL_WORLD;
+            self.held.set(Group::Common, Holder::NORMAL_WORLD);
         }
-        if self.el1 != Holder::NORMAL_WORLD {
+        if self.held.of(Group::El1) != Holder::NORMAL_WORLD {
             self.release_el1();
-            self.world.el1.load();
-            self.el1 = Holder::NORMAL_WORLD;
+            self.world.lower.el1.load();
+            self.held.set(Group::El1, Holder::NORMAL_WORLD);
         }
-        if self.keys != Holder::NORMAL_WORLD {
+        if self.held.of(Group::Keys) != Holder::NORMAL_WORLD {
             self.release_keys();
             self.world.keys.load();
-            self.keys = Holder::NORMAL_WORLD;
+            self.held.set(Group::Keys, Holder::NORMAL_WORLD);
         }
-        if self.simd != Holder::NORMAL_WORLD {
+        if self.held.of(Group::Simd) != Holder::NORMAL_WORLD {
             self.release_simd();
             simd::load_world(self.core);
-            self.simd = Holder::NORMAL_WORLD;
+            self.held.set(Group::Simd, Holder::NORMAL_WORLD);
         }
     }
 
     fn set_virtual_lines(&mut self, vcpu: VcpuId, irq: bool, fiq: bool) {
         let line = |up: bool, bit: u64| if up { bit } else { 0 };
-        let context = context(vcpu);
-        context.hcr = context.hcr & !(hcr::VI | hcr::VF) | line(irq, hcr::VI) | line(fiq, hcr::VF);
+        context(vcpu).lines = line(irq, hcr::VI) | line(fiq, hcr::VF);
     }
 
     fn mask_normal_world_interrupts(&mut self, mask: bool) -> bool {
         let before = core::mem::replace(&mut self.held_back, mask);
         if mask && !before {
-            if self.common == Holder::NORMAL_WORLD {
+            if self.held.of(Group::Common) == Holder::NORMAL_WORLD {
                 self.world_mask = gic::priority_mask();
             }
             gic::set_priority_mask(gic::holding_back(self.world_mask));

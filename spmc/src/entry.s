@@ -10,13 +10,9 @@
 .set MAIR, 0x04ff
 .set TCR, 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 1 << 31
 .set SCTLR, 0x30c50830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19
-// Offsets in VcpuContext (vcpu_context.rs asserts them).
+// Offsets in VcpuContext (context.rs asserts them).
 .set CTX_ELR, 248
-.set CTX_ESR, 264
-.set CTX_HPFAR, 280
-// Bytes that enter_guest keeps on the stack: x19 to x30, then the context's address.
-.set FRAME, 112
-.set FRAME_CTX, 96
+.set CTX_STACK, 264
 
 .section .text.entry, "ax"
 .global _start
@@ -127,105 +123,39 @@ core_setup:
     ret
 
 .text
-// u64 enter_guest(VcpuContext *ctx): runs the vCPU until it stops; returns 0 sync, 1 IRQ, 2 FIQ, 3 SError.
+// enter_guest: x0 = VcpuContext. Runs the vCPU until it stops; then x0 = 0 sync, 1 IRQ, 2 FIQ, 3 SError, x1 = ESR_EL2. Keeps x19,
+// x29 and the stack pointer; the caller counts on no other register. While the vCPU runs, the stack pointer is its context:
+// so the vectors need no register to find it.
 .global enter_guest
 enter_guest:
-    sub     sp, sp, #FRAME
-    stp     x19, x20, [sp, #0]
-    stp     x21, x22, [sp, #16]
-    stp     x23, x24, [sp, #32]
-    stp     x25, x26, [sp, #48]
-    stp     x27, x28, [sp, #64]
-    stp     x29, x30, [sp, #80]
-    str     x0, [sp, #FRAME_CTX]
-    ldp     x1, x2, [x0, #CTX_ELR]
+    stp     x29, x30, [sp, #-32]!
+    str     x19, [sp, #16]
+    mov     x1, sp
+    str     x1, [x0, #CTX_STACK]
+    mov     sp, x0
+    ldp     x1, x2, [sp, #CTX_ELR]
     msr     elr_el2, x1
     msr     spsr_el2, x2
-    ldp     x2, x3, [x0, #16]
-    ldp     x4, x5, [x0, #32]
-    ldp     x6, x7, [x0, #48]
-    ldp     x8, x9, [x0, #64]
-    ldp     x10, x11, [x0, #80]
-    ldp     x12, x13, [x0, #96]
-    ldp     x14, x15, [x0, #112]
-    ldp     x16, x17, [x0, #128]
-    ldp     x18, x19, [x0, #144]
-    ldp     x20, x21, [x0, #160]
-    ldp     x22, x23, [x0, #176]
-    ldp     x24, x25, [x0, #192]
-    ldp     x26, x27, [x0, #208]
-    ldp     x28, x29, [x0, #224]
-    ldr     x30, [x0, #240]
-    ldp     x0, x1, [x0]
+    ldp     x0, x1, [sp]
+    ldp     x2, x3, [sp, #16]
+    ldp     x4, x5, [sp, #32]
+    ldp     x6, x7, [sp, #48]
+    ldp     x8, x9, [sp, #64]
+    ldp     x10, x11, [sp, #80]
+    ldp     x12, x13, [sp, #96]
+    ldp     x14, x15, [sp, #112]
+    ldp     x16, x17, [sp, #128]
+    ldp     x18, x19, [sp, #144]
+    ldp     x20, x21, [sp, #160]
+    ldp     x22, x23, [sp, #176]
+    ldp     x24, x25, [sp, #192]
+    ldp     x26, x27, [sp, #208]
+    ldp     x28, x29, [sp, #224]
+    ldr     x30, [sp, #240]
     eret
     // No straight-line speculation past the ERET.
     dsb     nsh
     isb
-
-guest_exit:
-    ldr     x0, [sp, #16 + FRAME_CTX]
-    stp     x2, x3, [x0, #16]
-    stp     x4, x5, [x0, #32]
-    stp     x6, x7, [x0, #48]
-    stp     x8, x9, [x0, #64]
-    stp     x10, x11, [x0, #80]
-    stp     x12, x13, [x0, #96]
-    stp     x14, x15, [x0, #112]
-    stp     x16, x17, [x0, #128]
-    stp     x18, x19, [x0, #144]
-    stp     x20, x21, [x0, #160]
-    stp     x22, x23, [x0, #176]
-    stp     x24, x25, [x0, #192]
-    stp     x26, x27, [x0, #208]
-    stp     x28, x29, [x0, #224]
-    str     x30, [x0, #240]
-    ldp     x2, x3, [sp], #16
-    stp     x2, x3, [x0]
-    mrs     x2, elr_el2
-    mrs     x3, spsr_el2
-    stp     x2, x3, [x0, #CTX_ELR]
-    mrs     x2, esr_el2
-    mrs     x3, far_el2
-    stp     x2, x3, [x0, #CTX_ESR]
-    mrs     x2, hpfar_el2
-    str     x2, [x0, #CTX_HPFAR]
-    mov     x0, x1
-    ldp     x19, x20, [sp, #0]
-    ldp     x21, x22, [sp, #16]
-    ldp     x23, x24, [sp, #32]
-    ldp     x25, x26, [sp, #48]
-    ldp     x27, x28, [sp, #64]
-    ldp     x29, x30, [sp, #80]
-    add     sp, sp, #FRAME
-    ret
-
-// void call_el3(u64 x[18]): one SMC with x0 to x17 in, x0 to x17 out. EL3 preserves the rest.
-.global call_el3
-call_el3:
-    stp     x29, x30, [sp, #-32]!
-    str     x0, [sp, #16]
-    ldp     x2, x3, [x0, #16]
-    ldp     x4, x5, [x0, #32]
-    ldp     x6, x7, [x0, #48]
-    ldp     x8, x9, [x0, #64]
-    ldp     x10, x11, [x0, #80]
-    ldp     x12, x13, [x0, #96]
-    ldp     x14, x15, [x0, #112]
-    ldp     x16, x17, [x0, #128]
-    ldp     x0, x1, [x0]
-    smc     #0
-    ldr     x30, [sp, #16]
-    stp     x0, x1, [x30]
-    stp     x2, x3, [x30, #16]
-    stp     x4, x5, [x30, #32]
-    stp     x6, x7, [x30, #48]
-    stp     x8, x9, [x30, #64]
-    stp     x10, x11, [x30, #80]
-    stp     x12, x13, [x30, #96]
-    stp     x14, x15, [x30, #112]
-    stp     x16, x17, [x30, #128]
-    ldp     x29, x30, [sp], #32
-    ret
 
 // u64 guest_copy(void *to, const void *from, u64 bytes): one side may be guest memory that the bus refuses; returns 0,
 // or 1 after a fault. Uses no stack, and x16 and x17 not at all: the fault handler has those.
@@ -262,11 +192,35 @@ guest_copy_fault:
     mov     x0, #1
     ret
 
+// The way back from enter_guest.
 .macro lower_vector kind
 .balign 0x80
-    stp     x0, x1, [sp, #-16]!
-    mov     x1, #\kind
-    b       guest_exit
+    stp     x0, x1, [sp]
+    stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x19, [sp, #144]
+    stp     x20, x21, [sp, #160]
+    stp     x22, x23, [sp, #176]
+    stp     x24, x25, [sp, #192]
+    stp     x26, x27, [sp, #208]
+    stp     x28, x29, [sp, #224]
+    str     x30, [sp, #240]
+    mrs     x1, elr_el2
+    mrs     x2, spsr_el2
+    stp     x1, x2, [sp, #CTX_ELR]
+    mov     x0, #\kind
+    mrs     x1, esr_el2
+    ldr     x2, [sp, #CTX_STACK]
+    mov     sp, x2
+    ldr     x19, [sp, #16]
+    ldp     x29, x30, [sp], #32
+    ret
 .endm
 
 .macro fatal_vector kind

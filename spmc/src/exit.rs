@@ -30,18 +30,22 @@ pub enum Decoded {
     NeedsKeys,
 }
 
-/// Whether a vCPU stopped for a call of the ABI: SMC, HVC or, at S-EL0, SVC, with immediate zero. If so it will go on behind it.
-#[inline]
-pub fn is_call(context: &mut VcpuContext) -> bool {
-    const fn of(class: u64) -> u64 {
-        class << 26
-    }
-    let call = context.esr & (of(0x3f) | IMMEDIATE);
-    if !context.s_el0 && call == of(CLASS_HVC) {
-        return true;
-    }
-    if call != of(if context.s_el0 { CLASS_SVC } else { CLASS_SMC }) {
-        return false;
+/// ESR_EL2 of a 32-bit instruction (IL) of this class with immediate zero.
+const fn plain(class: u64) -> u64 {
+    class << 26 | 1 << 25
+}
+
+/// ESR_EL2 of the trapped instruction that a partition calls with: SMC or, at S-EL0, SVC, with immediate zero.
+pub const fn usual_call(s_el0: bool) -> u64 {
+    plain(if s_el0 { CLASS_SVC } else { CLASS_SMC })
+}
+
+/// Whether a synchronous exception is a call of the ABI: SMC, HVC or, at S-EL0, SVC, with immediate zero. If so the vCPU will
+/// go on behind it.
+#[inline(always)]
+pub fn is_call(context: &mut VcpuContext, esr: u64) -> bool {
+    if esr != context.call {
+        return esr == plain(CLASS_HVC) && !context.s_el0;
     }
     // Traps: ELR_EL2 is the instruction itself. It may be the last one of the address space.
     context.pc = context.pc.wrapping_add(4);

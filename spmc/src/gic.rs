@@ -202,6 +202,13 @@ pub fn deactivate(core: usize, interrupt: u32) {
     write32(frame(core, interrupt) + register::ACTIVE_CLEAR + word(interrupt), 1 << (interrupt % 32));
 }
 
+/// Whether a partition has changed this core's interface: see [`take_interface_back`].
+#[inline(always)]
+pub fn interface_was_changed() -> bool {
+    let control = sysreg::icc_ctlr_el1::read() & (SPLIT_DEACTIVATION | COMMON_BINARY_POINT);
+    control != SPLIT_DEACTIVATION || sysreg::icc_igrpen1_el1::read() & 1 == 0 || sysreg::icc_ap1r0_el1::read() != 0
+}
+
 /// This core's interface as Bulkhead has it, whatever a partition did to it.
 ///
 /// By the architecture a partition at S-EL1 reaches only the virtual interface, whose registers trap. QEMU judges that by the

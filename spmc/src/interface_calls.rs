@@ -35,11 +35,11 @@ pub fn are_needed() -> bool {
     *trial = VcpuContext::ZERO;
     trial.pc = image::interface_access();
     trial.pstate = context::PSTATE_EL1H;
-    context::enter(trial);
+    let (_, esr) = context::enter(trial);
     world.load();
     sysreg::hcr_el2::write(hcr);
     sysreg::isb();
-    Syndrome(trial.esr).class() != SYSTEM_REGISTER
+    Syndrome(esr).class() != SYSTEM_REGISTER
 }
 
 /// Makes the accesses of an image calls; returns how many.

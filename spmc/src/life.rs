@@ -69,9 +69,9 @@ fn register_secondary_entry() {
 /// Answers what the SPMD delivers, for ever. The first answer says that this core is ready.
 fn serve(mut cpu: Cpu) -> ! {
     let mut regs = Regs::new(&[u64::from(function::MSG_WAIT)]);
+    let mut x = context::call_el3(regs.message(), &mut regs);
     loop {
-        context::smc(&mut regs);
-        SPMC.handle_normal_world(&mut cpu, &mut regs);
+        x = SPMC.handle_normal_world(&mut cpu, x, &mut regs, context::call_el3);
     }
 }
 

@@ -173,6 +173,8 @@ pub fn load_world(core: usize) {
     // After the change of mode, which resets FPSR.
     write_sysreg!("S3_3_C4_C4_1", world.fpsr);
     write_sysreg!("S3_3_C4_C4_0", world.fpcr);
+    // Whoever runs next, does so without them.
+    sysreg::cptr_el2::write(TRAP_ALL);
 }
 
 /// Saves a partition's registers.

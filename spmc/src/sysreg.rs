@@ -55,6 +55,10 @@ registers! {
     ttbr0_el2 = "ttbr0_el2";
     /// S-EL2's system control.
     sctlr_el2 = "sctlr_el2";
+    /// Virtual address of the abort that was taken to S-EL2.
+    far_el2 = "far_el2";
+    /// Page of the stage 2 fault that was taken to S-EL2.
+    hpfar_el2 = "hpfar_el2";
     /// This core's index, set by `entry.s`.
     tpidr_el2 = "tpidr_el2";
     /// Traps and routing for the partition on this core.

@@ -29,6 +29,18 @@ impl VirtualTimer {
         Self { traps: sysreg::id_aa64mmfr0_el1::read() >> 60 != 0, world: None, partition: (0, 0) }
     }
 
+    /// Whether the normal world's timer can stay as it is while a partition runs, if its registers trap.
+    #[inline(always)]
+    pub fn may_stay(&self) -> bool {
+        sysreg::cntv_ctl_el0::read() & 7 != FIRED
+    }
+
+    /// Whether [`Self::load_world`] has anything to do.
+    #[inline(always)]
+    pub fn has_changed_world(&self) -> bool {
+        self.world.is_some()
+    }
+
     /// The normal world has lost the core.
     pub fn save_world(&mut self) {
         let control = sysreg::cntv_ctl_el0::read();

@@ -3,7 +3,7 @@
 use crate::machine::{Machine, Permissions};
 use crate::spmc::{Spmc, UNKNOWN};
 use crate::vcpu::VcpuId;
-use bulkhead_ffa::{EndpointId, Regs, Status, function};
+use bulkhead_ffa::{EndpointId, Message, Regs, Status, function};
 
 /// Who makes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,15 +53,14 @@ impl Call<'_> {
 }
 
 impl Spmc {
-    /// Calls that neither run another endpoint nor give up the caller's core, from any caller.
-    pub(crate) fn common_call<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    /// Calls that neither run another endpoint nor give up the caller's core, and are answered by x0 to x7, from any caller.
+    pub(crate) fn common_call<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         match call.function() {
             function::VERSION => Ok(self.version_call(call)),
             function::FEATURES => self.features(call),
             function::ID_GET => self.id_get(call),
             function::SPM_ID_GET => self.spm_id_get(call),
             function::PARTITION_INFO_GET => self.partition_info_get(machine, call),
-            function::PARTITION_INFO_GET_REGS => self.partition_info_get_regs(call),
             function::RXTX_MAP_32 | function::RXTX_MAP_64 => self.rxtx_map(machine, call),
             function::RXTX_UNMAP => self.rxtx_unmap(call),
             function::RX_RELEASE => self.rx_release(call),

@@ -132,13 +132,14 @@ impl Spmc {
                 let fault = Fault { kind: FaultKind::Abort, pc: 0, esr: 0, address: None };
                 Ok(self.fail(machine, vcpu, &fault))
             }
-            _ => {
-                let reply = self.common_call(machine, &call);
-                reply.map(|reply| {
-                    deliver(machine, vcpu, function, reply);
-                    Next::Resume(vcpu)
-                })
-            }
+            function::PARTITION_INFO_GET_REGS => self.partition_info_get_regs(&call).map(|reply| {
+                deliver(machine, vcpu, function, reply);
+                Next::Resume(vcpu)
+            }),
+            _ => self.common_call(machine, &call).map(|reply| {
+                machine.regs(vcpu).set_message(reply);
+                Next::Resume(vcpu)
+            }),
         };
         flow.unwrap_or_else(|status| {
             deliver(machine, vcpu, function, Regs::error(status));

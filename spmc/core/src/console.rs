@@ -5,7 +5,7 @@ use crate::calls::{Call, From};
 use crate::machine::Machine;
 use crate::spmc::Spmc;
 use arrayvec::ArrayString;
-use bulkhead_ffa::{Regs, Status, Version, function};
+use bulkhead_ffa::{Message, Status, Version, function, message};
 
 /// Characters of a line; a longer one is printed in pieces.
 const LINE: usize = 160;
@@ -33,7 +33,7 @@ impl Spmc {
         }
     }
 
-    pub(crate) fn console_log<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn console_log<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let From::Partition(vcpu) = call.from else { return Err(Status::NotSupported) };
         let wide = function::is_64_bit(call.function());
         // Characters in x2 to x7 up to v1.1, in x2 to x17 from v1.2 with 64-bit registers.
@@ -64,6 +64,6 @@ impl Spmc {
                 }
             }
         }
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 }

@@ -8,7 +8,7 @@ use crate::mailbox::BUFFER_SIZE;
 use crate::partition::{Methods, Partition, PartitionConfig, Service};
 use crate::spmc::{OUR_VERSION, Spmc, UNKNOWN};
 use bulkhead_ffa::descriptor::partition_info;
-use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version, function};
+use bulkhead_ffa::{EndpointId, Message, Regs, Status, Uuid, Version, function, message};
 
 /// Partition properties (table 6.2).
 mod property {
@@ -32,8 +32,8 @@ const ENTRIES_IN_REGISTERS: usize = 5;
 
 impl Spmc {
     /// FFA_VERSION: the answer is a bare value.
-    pub(crate) fn version_call(&self, call: &Call) -> Regs {
-        Regs::new(&[self.negotiate(call.from, call.regs.w(1))])
+    pub(crate) fn version_call(&self, call: &Call) -> Message {
+        message::new(&[self.negotiate(call.from, call.regs.w(1))])
     }
 
     /// Settles the caller's version; returns what FFA_VERSION answers (section 13.2).
@@ -45,19 +45,19 @@ impl Spmc {
         if self.endpoint(from).spoken.agree(version) { u64::from(OUR_VERSION.0) } else { Status::NotSupported.code() }
     }
 
-    pub(crate) fn id_get(&self, call: &Call) -> Result<Regs, Status> {
-        Ok(Regs::success(&[u64::from(self.id(call.from).0)]))
+    pub(crate) fn id_get(&self, call: &Call) -> Result<Message, Status> {
+        Ok(message::success(&[u64::from(self.id(call.from).0)]))
     }
 
-    pub(crate) fn spm_id_get(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn spm_id_get(&self, call: &Call) -> Result<Message, Status> {
         if self.version(call.from) < Version::V1_1 {
             return Err(UNKNOWN);
         }
-        Ok(Regs::success(&[u64::from(EndpointId::SPMC.0)]))
+        Ok(message::success(&[u64::from(EndpointId::SPMC.0)]))
     }
 
     /// FFA_FEATURES, section 13.3.
-    pub(crate) fn features(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn features(&self, call: &Call) -> Result<Message, Status> {
         let asked = call.regs.w(1);
         let properties = call.regs.w(2);
         // w2 has a meaning since v1.1.
@@ -88,12 +88,12 @@ impl Spmc {
             | function::MEM_RETRIEVE_RESP | function::MEM_RELINQUISH => true,
             function::RXTX_MAP_32 | function::RXTX_MAP_64 => {
                 // Bits 1..0: 0, 4 KiB minimum and alignment; bits 31..16 (v1.2): most pages.
-                return Ok(Regs::success(&[if v1_2 { 1 << 16 } else { 0 }]));
+                return Ok(message::success(&[if v1_2 { 1 << 16 } else { 0 }]));
             }
             function::MEM_RETRIEVE_REQ_32 | function::MEM_RETRIEVE_REQ_64 => {
                 // Bit 1 of w2, in and out: the NS bit of retrieved memory is reported. Bit 2: the normal world's hypervisor may
                 // retrieve, too. w3: outstanding retrievals, as bits - 1.
-                return Ok(Regs::success(&[u64::from(v1_1) << 1 | u64::from(v1_1) << 2, 0]));
+                return Ok(message::success(&[u64::from(v1_1) << 1 | u64::from(v1_1) << 2, 0]));
             }
             // The answers to direct requests and FFA_RUN, which the normal world receives: it may ask for them.
             function::MSG_WAIT | function::MSG_SEND_DIRECT_RESP_32 | function::MSG_SEND_DIRECT_RESP_64 => true,
@@ -110,16 +110,16 @@ impl Spmc {
             function::MSG_SEND_DIRECT_REQ2 | function::MSG_SEND_DIRECT_RESP2 => v1_2,
             _ => false,
         };
-        if supported { Ok(Regs::success(&[])) } else { Err(UNKNOWN) }
+        if supported { Ok(message::success(&[])) } else { Err(UNKNOWN) }
     }
 
     /// Feature ids, table 13.14.
-    fn feature(&self, from: From, id: u32) -> Result<Regs, Status> {
+    fn feature(&self, from: From, id: u32) -> Result<Message, Status> {
         let secure = matches!(from, From::Partition(_));
         match id {
-            1 if self.has_virtual_interrupts(from) => Ok(Regs::success(&[u64::from(NOTIFICATION_PENDING)])),
-            2 if !secure => Ok(Regs::success(&[u64::from(SCHEDULE_RECEIVER)])),
-            3 if self.has_virtual_interrupts(from) => Ok(Regs::success(&[u64::from(MANAGED_EXIT)])),
+            1 if self.has_virtual_interrupts(from) => Ok(message::success(&[u64::from(NOTIFICATION_PENDING)])),
+            2 if !secure => Ok(message::success(&[u64::from(SCHEDULE_RECEIVER)])),
+            3 if self.has_virtual_interrupts(from) => Ok(message::success(&[u64::from(MANAGED_EXIT)])),
             _ => Err(UNKNOWN),
         }
     }
@@ -148,7 +148,7 @@ impl Spmc {
     }
 
     /// FFA_PARTITION_INFO_GET, section 13.8.
-    pub(crate) fn partition_info_get<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn partition_info_get<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let uuid = Uuid::from_words([1, 2, 3, 4].map(|n| call.regs.w(n)));
         let flags = call.regs.w(5);
         if flags & !COUNT_ONLY != 0 {
@@ -162,7 +162,7 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         if flags & COUNT_ONLY != 0 {
-            return Ok(Regs::success(&[count as u64]));
+            return Ok(message::success(&[count as u64]));
         }
         let size = if version >= Version::V1_1 { partition_info::SIZE } else { partition_info::SIZE_V1_0 };
         let mut mailbox = self.endpoint(call.from).mailbox.lock();
@@ -189,7 +189,7 @@ impl Spmc {
         written?;
         mailbox.give();
         // At v1.0 it may be known without this, but TF-A-Tests look there.
-        Ok(Regs::success(&[count as u64, size as u64]))
+        Ok(message::success(&[count as u64, size as u64]))
     }
 
     /// FFA_PARTITION_INFO_GET_REGS, section 13.9.

@@ -21,7 +21,7 @@ use crate::tables::PAGE;
 use crate::vcpu::VcpuId;
 use crate::{MAX_CORES, MAX_PARTITIONS};
 use actor::{Play, Scenario};
-use bulkhead_ffa::{EndpointId, Regs, Status, function};
+use bulkhead_ffa::{EndpointId, Message, Regs, Status, function};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::string::{String, ToString};
@@ -179,6 +179,8 @@ pub struct Fake {
     core: usize,
     /// The registers that the SPMC works on at present, and whose they are.
     latest: Option<(VcpuId, Regs)>,
+    /// Why the vCPU stopped that `enter` ran, where that was not for a call.
+    stopped: Option<Exit>,
     /// It is a guest's, or a test's own: what is done with it is no work of a call.
     apart: bool,
 }
@@ -210,7 +212,7 @@ impl Fake {
 
     /// The same machine, as core `core` sees it.
     pub fn on(&self, core: usize) -> Self {
-        Self { world: self.world.clone(), core, latest: None, apart: false }
+        Self { world: self.world.clone(), core, latest: None, stopped: None, apart: false }
     }
 
     /// Puts the registers at hand where other cores see them.
@@ -487,6 +489,37 @@ impl Machine for Fake {
         &mut self.latest.as_mut().expect("just set").1
     }
 
+    type Context = VcpuId;
+
+    fn context(&self, vcpu: VcpuId) -> VcpuId {
+        vcpu
+    }
+
+    fn regs_in(&mut self, context: VcpuId) -> &mut Regs {
+        self.regs(context)
+    }
+
+    fn last_message(&mut self, context: VcpuId) -> Message {
+        // Nothing of it stays at hand, to be put over what another core writes.
+        self.write_back();
+        self.world().vcpu(context).regs.message()
+    }
+
+    fn enter(&mut self, vcpu: VcpuId) -> bool {
+        self.set_virtual_lines(vcpu, false, false);
+        let exit = self.run(vcpu);
+        self.stopped = Some(exit).filter(|exit| *exit != Exit::Call);
+        self.stopped.is_none()
+    }
+
+    fn why_stopped(&mut self, _: VcpuId) -> Exit {
+        self.stopped.take().expect("a vCPU that has just stopped")
+    }
+
+    fn leave(&mut self, _: VcpuId) {
+        self.leave_to_normal_world();
+    }
+
     fn reset_vcpu(&mut self, vcpu: VcpuId, entry: u64, x0: u64) {
         self.write_back();
         let core = self.core;
@@ -496,7 +529,7 @@ impl Machine for Fake {
         state.regs = Regs::new(&[x0]);
         state.resident = Some(core);
         let Some(script) = state.scripts.pop_front() else { panic!("{vcpu:?} has no script for this reset") };
-        let bench = Bench::for_guest(script.spmc, Fake { world, core, latest: None, apart: true });
+        let bench = Bench::for_guest(script.spmc, Fake { world, core, latest: None, stopped: None, apart: true });
         let run = match script.run {
             Part::Actor(scenario) => {
                 state.body = Some(Body::Play(Play::new(scenario, script.id, entry, bench)));

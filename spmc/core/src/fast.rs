@@ -10,22 +10,24 @@
 //! | the caller | its one word of version | no version agreed before, REQ2 below 1.2 |
 //! | the receiver | [`Partition::fast`], one word | not in the order of the table, interrupts queued, method not offered, failed, REQ2 below 1.2 |
 //! | its vCPU | one compare-and-swap | not waiting (for FFA_RUN: nor preempted by itself) |
-//! | what waits for it | its virtual interrupts, a bit for this core | anything pending or active, a timer, another vCPU that wants the core |
+//! | what waits for it | its virtual interrupts | anything pending or active, a timer |
 //! | it runs | the reason why it stopped | anything but a call or, where it is preempted by one, an interrupt |
-//! | the answer | x0 whole, x1 whole, x2 (x3) | another function or party than the conversation asks for, reserved bits |
-//! | the way back | a bit for this core | interrupts left unhandled, a delayed schedule receiver interrupt |
+//! | the answer | x0 whole, x1 (whose upper half StMM fills with its sign), x2 (x3) | another function or party than the conversation asks for, reserved bits |
+//! | the way back | its pending interrupts; a byte of this core's | interrupts left unhandled, vCPUs that want the core, a delayed schedule receiver interrupt |
 //!
-//! Registers: x0 to x7 (REQ2: x17) go from the caller's to the vCPU's and back, once each. x8 to x17 of other messages, and
-//! x18 to x30, PC and PSTATE stay in the vCPU's context, where entry and exit keep them. What else the machine moves, and why
-//! that is enough, stands at the head of `spmc/src/context.rs`.
+//! Registers: x0 to x7 of the caller's are values, in registers of S-EL2 as far as there are any; from there they go to the
+//! vCPU's context, and the answer's come from it. x8 to x17 are moved for REQ2 only: those of other callers stay where they
+//! were put at the entry from EL3, and those of a vCPU, like its x18 to x30, PC and PSTATE, in its context. What else the
+//! machine moves, and why that is enough, stands at the head of `spmc/src/context.rs`.
 
 use crate::machine::{Exit, Machine};
+use crate::messaging::vcpu_on;
 use crate::partition::{Methods, NormalWorldInterrupts, Partition, PartitionConfig};
 use crate::spmc::{Spmc, answer};
 use crate::sync::atomic::Ordering;
-use crate::vcpu::{Caller, Model, RunState, VcpuId};
-use crate::PartitionIndex;
-use bulkhead_ffa::{EndpointId, Regs, Uuid, function};
+use crate::vcpu::{Model, RunState, Vcpu, VcpuId};
+use crate::{MAX_CORES, PartitionIndex};
+use bulkhead_ffa::{EndpointId, Message, Regs, function};
 
 /// Identity of the first partition where they are in the order of the table.
 const FIRST_ID: u16 = 0x8001;
@@ -57,203 +59,295 @@ pub(crate) fn usual_about(config: &PartitionConfig, index: PartitionIndex) -> u3
         | bit(config.vcpus > 1, usual::PINNED)
 }
 
-/// Minor number of the version that brought this kind of message.
-const fn least_minor(model: Model) -> u32 {
-    if matches!(model, Model::Direct2) { 2 } else { 0 }
-}
-
 const REQUEST_32: u64 = function::MSG_SEND_DIRECT_REQ_32 as u64;
 const REQUEST_64: u64 = function::MSG_SEND_DIRECT_REQ_64 as u64;
 const REQUEST2: u64 = function::MSG_SEND_DIRECT_REQ2 as u64;
 const RUN: u64 = function::RUN as u64;
 const WAIT: u64 = function::MSG_WAIT as u64;
+const INTERRUPT: u64 = function::INTERRUPT as u64;
 const LOW_HALF: u64 = 0xffff_ffff;
+/// Bit of a function identifier: the 64-bit convention.
+const WIDE: u64 = 1 << 30;
+/// Bit that REQ2 has and the other requests do not.
+const EXTENDED: u64 = 1 << 7;
 
-/// Moves x3 to x7 as far as `mask` lets them; x2 is zero.
-fn pass(from: &Regs, to: &mut Regs, mask: u64) {
-    to.0[2] = 0;
-    to.0[3] = from.0[3] & mask;
-    to.0[4] = from.0[4] & mask;
-    to.0[5] = from.0[5] & mask;
-    to.0[6] = from.0[6] & mask;
-    to.0[7] = from.0[7] & mask;
+const _: () = assert!(REQUEST_64 == REQUEST_32 | WIDE && (REQUEST_32 | REQUEST_64) & EXTENDED == 0 && REQUEST2 & (WIDE | EXTENDED) == WIDE | EXTENDED);
+
+/// Whether a request or its answer is an extended one: REQ2, RESP2.
+const fn is_extended(request: u64) -> bool {
+    request & EXTENDED != 0
 }
 
-/// Makes x2 to x7 zero.
-fn pass_nothing(to: &mut Regs) {
-    let [_, _, x2, x3, x4, x5, x6, x7, ..] = &mut to.0;
-    (*x2, *x3, *x4, *x5, *x6, *x7) = (0, 0, 0, 0, 0, 0);
+/// The message `x` as the receiver of this request, or of its answer, gets it.
+#[inline(always)]
+fn passed(request: u64, x: Message) -> Message {
+    if request & WIDE == 0 { narrow(x) } else { [x[0], x[1] & LOW_HALF, x[2], x[3], x[4], x[5], x[6], x[7]] }
 }
 
-/// Moves x2 to x17. One by one: a call of memcpy takes twice as long.
-fn pass2(from: &Regs, to: &mut Regs) {
+/// Moves x8 to x17. One by one: a call of memcpy takes twice as long.
+#[inline]
+fn pass_extended(from: &Regs, to: &mut Regs) {
     macro_rules! each {
         ($($n:literal)*) => { $(to.0[$n] = from.0[$n];)* };
     }
-    each!(2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
+    each!(8 9 10 11 12 13 14 15 16 17);
+}
+
+/// A 32-bit message: no upper halves.
+#[inline]
+fn narrow(x: Message) -> Message {
+    [x[0], x[1] & LOW_HALF, x[2], x[3] & LOW_HALF, x[4] & LOW_HALF, x[5] & LOW_HALF, x[6] & LOW_HALF, x[7] & LOW_HALF]
+}
+
+/// What a call without parameters beside `x0` and `x1` consists of.
+const fn bare(x0: u64, x1: u64) -> Message {
+    [x0, x1, 0, 0, 0, 0, 0, 0]
+}
+
+/// What became of a call that was tried on the fast path.
+pub(crate) enum Tried {
+    /// Nothing: it is the general path's.
+    Unusual,
+    /// This is the answer.
+    Answered(Message),
+    /// The answer is in the registers that came with the call. (Another variant, so that the usual answer need not go through
+    /// memory because this one does.)
+    Put,
+}
+
+/// The vCPU that a call is for, looked up once.
+struct Target<'a, C> {
+    partition: &'a Partition,
+    usual: u32,
+    state: &'a Vcpu,
+    index: u8,
+    context: C,
 }
 
 impl Spmc {
-    /// Serves the call of the normal world in `regs`, and puts the answer there; or does nothing and returns `false`.
-    #[inline]
-    pub(crate) fn fast_path<M: Machine>(&self, machine: &mut M, regs: &mut Regs) -> bool {
-        let (model, needed) = match regs.0[0] {
-            REQUEST_32 => (Model::Direct32, usual::DIRECT),
-            REQUEST_64 => (Model::Direct64, usual::DIRECT),
-            REQUEST2 => (Model::Direct2, usual::DIRECT2),
-            RUN => return self.fast_run(machine, regs),
-            _ => return false,
-        };
+    /// Serves the direct request of the normal world `x`, if it is one, whose x8 to x17 are in `regs`, or does nothing.
+    #[inline(always)]
+    pub(crate) fn fast_request<M: Machine>(&self, machine: &mut M, x: Message, regs: &mut Regs) -> Tried {
+        let request = x[0];
+        // A direct request of either convention, or REQ2.
+        let beyond = request.wrapping_sub(REQUEST_32) & !WIDE;
+        if beyond != 0 && (beyond != REQUEST2 - REQUEST_64 || request & WIDE == 0) {
+            return Tried::Unusual;
+        }
+        let extended = is_extended(request);
         // Sender in bits 31..16, of the normal world; receiver in bits 15..0.
-        let (ids, sender) = (regs.0[1], (regs.0[1] >> 16) as u16);
-        if ids >> 31 != 0 || !self.normal_world.spoken.is_locked_at(least_minor(model)) {
-            return false;
+        let ids = x[1];
+        if ids >> 31 != 0 || !self.normal_world.spoken.is_locked_at(0) {
+            return Tried::Unusual;
         }
-        let Some((partition, target)) = self.usual_target(machine, ids as u16, needed) else { return false };
-        if model != Model::Direct2 {
-            if regs.0[2] != 0 {
-                return false;
+        let Some(target) = self.usual_target(machine, ids as u16) else { return Tried::Unusual };
+        if !extended {
+            if target.usual & usual::DIRECT == 0 || x[2] != 0 {
+                return Tried::Unusual;
             }
-        } else if !partition.endpoint.spoken.is_locked_at(least_minor(model)) {
-            return false;
-        } else if regs.0[2] | regs.0[3] != 0 {
-            let service = Uuid::from_doublewords(regs.0[2], regs.0[3]);
-            if !partition.config().is_some_and(|config| config.services.iter().any(|s| s.uuid == service)) {
-                return false;
-            }
+        } else if !self.may_extend(&target, x[2], x[3]) {
+            return Tried::Unusual;
         }
-        let (_, state) = self.vcpu(target);
-        if state.claim(RunState::Waiting).is_err() {
-            return false;
+        if target.state.claim(RunState::Waiting).is_err() {
+            return Tried::Unusual;
         }
-        state.converse(Caller::NormalWorld(EndpointId(sender)), model, false);
-        let message = machine.regs(target);
-        message.0[0] = regs.0[0];
-        message.0[1] = ids;
-        match model {
-            Model::Direct2 => pass2(regs, message),
-            Model::Direct64 => pass(regs, message, u64::MAX),
-            _ => pass(regs, message, LOW_HALF),
+        target.state.converse_with_normal_world(ids >> 16, request);
+        let message = machine.regs_in(target.context);
+        message.set_message(passed(request, x));
+        if extended {
+            pass_extended(regs, message);
         }
-        self.fast_conversation(machine, partition, target, regs);
-        true
+        if !self.has_nothing_to_tell(machine, &target) {
+            self.take_over(machine, ids as u16, None, request, regs);
+            return Tried::Put;
+        }
+        if !machine.enter(target.context) {
+            self.fast_interrupted(machine, ids as u16, request, regs);
+            return Tried::Put;
+        }
+        // The answer's function identifier follows its request's; its parties are the request's, the other way round.
+        let answer = machine.regs_in(target.context);
+        let reserved = if extended { answer.0[2] | answer.0[3] } else { answer.0[2] };
+        if answer.0[0] != request.wrapping_add(1) || answer.0[1] as u32 != (ids as u32).rotate_left(16) || reserved != 0 {
+            self.take_over(machine, ids as u16, Some(Exit::Call), request, regs);
+            return Tried::Put;
+        }
+        if extended {
+            pass_extended(answer, regs);
+        }
+        self.fast_leave(machine, &target, ids as u16, regs, |machine| passed(request, machine.last_message(target.context)))
     }
 
-    /// FFA_RUN of a vCPU that waits, or that an interrupt of the normal world has taken from the core while it served it.
-    fn fast_run<M: Machine>(&self, machine: &mut M, regs: &mut Regs) -> bool {
-        let target_info = regs.0[1];
-        if target_info >> 32 != 0 || !self.normal_world.spoken.is_locked_at(0) {
-            return false;
+    /// Whether REQ2 for the service in x2 and x3 is usual here.
+    #[inline(always)]
+    fn may_extend<C>(&self, target: &Target<'_, C>, low: u64, high: u64) -> bool {
+        let partition = target.partition;
+        let spoken = self.normal_world.spoken.is_locked_at(2) && partition.endpoint.spoken.is_locked_at(2);
+        target.usual & usual::DIRECT2 != 0 && spoken && (low | high == 0 || offers(partition, low, high))
+    }
+
+    /// Serves FFA_RUN `x` of a vCPU that waits, or that an interrupt of the normal world has taken from the core while it served
+    /// it, or does nothing.
+    #[inline(always)]
+    pub(crate) fn fast_run<M: Machine>(&self, machine: &mut M, x: Message, regs: &mut Regs) -> Tried {
+        let target_info = x[1];
+        if !self.normal_world.spoken.is_locked_at(0) {
+            return Tried::Unusual;
         }
-        let Some((partition, target)) = self.usual_target(machine, (target_info >> 16) as u16, usual::RUN) else { return false };
-        if target_info as u16 != u16::from(target.index) {
-            return false;
+        let id = (target_info >> 16) as u16;
+        let Some(target) = self.usual_target(machine, id) else { return Tried::Unusual };
+        if target.usual & usual::RUN == 0 || target_info != u64::from(id) << 16 | u64::from(target.index) {
+            return Tried::Unusual;
         }
-        let (_, state) = self.vcpu(target);
+        let state = target.state;
         match state.claim(RunState::Waiting) {
             Ok(()) => {
-                state.converse(Caller::NormalWorld(EndpointId::HYPERVISOR), Model::Run, false);
-                let message = machine.regs(target);
-                message.0[0] = RUN;
-                message.0[1] = target_info;
-                pass_nothing(message);
+                state.converse_with_normal_world(u64::from(EndpointId::HYPERVISOR.0), RUN);
+                machine.regs_in(target.context).set_message(bare(RUN, target_info));
             }
             Err(RunState::Preempted) if state.claim(RunState::Preempted).is_ok() => {
                 // Now nobody else changes these.
                 if !state.is_alone_with_normal_world() {
                     state.publish(RunState::Preempted);
-                    return false;
+                    return Tried::Unusual;
                 }
             }
-            Err(_) => return false,
+            Err(_) => return Tried::Unusual,
         }
-        self.fast_conversation(machine, partition, target, regs);
-        true
-    }
-
-    /// The partition with this identity and its vCPU for this core, if `needed` is usual about it.
-    #[inline]
-    fn usual_target<M: Machine>(&self, machine: &M, id: u16, needed: u32) -> Option<(&Partition, VcpuId)> {
-        let index = id.wrapping_sub(FIRST_ID);
-        let partition = self.place(index)?;
-        let usual = partition.fast.load(Ordering::Relaxed);
-        let vcpu = if usual & usual::PINNED != 0 { machine.core() as u8 } else { 0 };
-        (usual & needed != 0).then_some((partition, VcpuId { partition: index as u8, index: vcpu }))
-    }
-
-    /// Runs a claimed vCPU whose registers are set, until the chain that begins with it ends.
-    #[inline]
-    fn fast_conversation<M: Machine>(&self, machine: &mut M, partition: &Partition, vcpu: VcpuId, regs: &mut Regs) {
-        let stopped = if self.enter_without_interrupts(machine, vcpu) && !partition.has_failed() { Some(machine.run(vcpu)) } else { None };
-        let ended = match stopped {
-            Some(Exit::Call) => self.fast_answer(machine, partition, vcpu, regs),
-            Some(Exit::NormalWorldInterrupt) if partition.fast.load(Ordering::Relaxed) & usual::PREEMPTED != 0 => {
-                machine.leave_to_normal_world();
-                self.vcpu(vcpu).1.publish(RunState::Preempted);
-                regs.0[0] = u64::from(function::INTERRUPT);
-                regs.0[1] = u64::from(FIRST_ID + u16::from(vcpu.partition)) << 16 | u64::from(vcpu.index);
-                pass_nothing(regs);
-                true
+        if !self.has_nothing_to_tell(machine, &target) {
+            self.take_over(machine, id, None, RUN, regs);
+            return Tried::Put;
+        }
+        if !machine.enter(target.context) {
+            self.fast_interrupted(machine, id, RUN, regs);
+            return Tried::Put;
+        }
+        let answer = machine.regs_in(target.context);
+        let request = state.call();
+        if request == RUN {
+            // FFA_MSG_WAIT without parameters goes back as it came.
+            let rest = answer.0[1] | answer.0[2] | answer.0[3] | answer.0[4] | answer.0[5] | answer.0[6] | answer.0[7];
+            if answer.0[0] != WAIT || rest != 0 {
+                self.take_over(machine, id, Some(Exit::Call), RUN, regs);
+                return Tried::Put;
             }
-            _ => false,
-        };
-        if !ended {
-            let reply = self.go_on(machine, vcpu, stopped);
-            return answer(regs, &reply);
+            // With the wait the RX buffer is given back.
+            target.partition.endpoint.mailbox.release();
+            return self.fast_leave(machine, &target, id, regs, |machine| machine.last_message(target.context));
         }
-        let mine = 1u8.wrapping_shl(machine.core() as u32);
-        if (self.wanted_cores.load(Ordering::Relaxed) | self.delayed_schedule_receiver.load(Ordering::Relaxed)) & mine != 0 {
+        if !self.fast_resumed(&target, id, request, answer, regs) {
+            self.take_over(machine, id, Some(Exit::Call), RUN, regs);
+            return Tried::Put;
+        }
+        self.fast_leave(machine, &target, id, regs, |machine| passed(request, machine.last_message(target.context)))
+    }
+
+    /// Whether a vCPU that was preempted and goes on answers the direct `request` that it was entered with.
+    #[inline(never)]
+    fn fast_resumed<C>(&self, target: &Target<'_, C>, id: u16, request: u64, answer: &Regs, regs: &mut Regs) -> bool {
+        let extended = is_extended(request);
+        let reserved = if extended { answer.0[2] | answer.0[3] } else { answer.0[2] };
+        let direct = request & !WIDE == REQUEST_32 || request == REQUEST2;
+        let ids = |requester: EndpointId| u64::from(id) << 16 | u64::from(requester.0);
+        let answers = direct && answer.0[0] == request.wrapping_add(1) && reserved == 0 && target.state.normal_world_caller().is_some_and(|requester| answer.0[1] & LOW_HALF == ids(requester));
+        if answers && extended {
+            pass_extended(answer, regs);
+        }
+        answers
+    }
+
+    /// The partition with this identity, if they are in order, and its vCPU for this core. Nothing is known of them yet.
+    #[inline(always)]
+    fn usual_target<M: Machine>(&self, machine: &M, id: u16) -> Option<Target<'_, M::Context>> {
+        let place = u64::from(id).wrapping_sub(u64::from(FIRST_ID));
+        let partition = self.place(place)?;
+        let usual = partition.fast.load(Ordering::Relaxed);
+        let index = if usual & usual::PINNED != 0 { machine.core() as u8 } else { 0 };
+        let state = &partition.vcpus[usize::from(index) % MAX_CORES];
+        Some(Target { partition, usual, state, index, context: machine.context(VcpuId { partition: place as u8, index }) })
+    }
+
+    /// What [`Self::usual_target`] has found and this core has claimed.
+    fn usual_vcpu<M: Machine>(&self, machine: &M, id: u16) -> VcpuId {
+        let partition = id.wrapping_sub(FIRST_ID) as u8;
+        let index = self.partition(partition).map_or(0, |(_, config)| vcpu_on(config, machine.core()));
+        VcpuId { partition, index }
+    }
+
+    /// Whether a claimed vCPU has no interrupt to handle, so that both its lines are down. (One of another partition's that
+    /// came for this core from elsewhere takes the core from it by itself, as a secure interrupt.)
+    #[inline(always)]
+    fn has_nothing_to_tell<M: Machine>(&self, machine: &M, target: &Target<'_, M::Context>) -> bool {
+        target.state.enter_on(machine.core());
+        // A partition that has failed meanwhile has nothing usual about it any more.
+        target.state.interrupts.are_quiet() && target.partition.fast.load(Ordering::Relaxed) != 0
+    }
+
+    /// The conversation has ended with `answer`: the core goes back to the normal world.
+    #[inline(always)]
+    fn fast_leave<M: Machine>(
+        &self,
+        machine: &mut M,
+        target: &Target<'_, M::Context>,
+        id: u16,
+        regs: &mut Regs,
+        answer: impl FnOnce(&mut M) -> Message,
+    ) -> Tried {
+        machine.leave(target.context);
+        // Before another core can claim the vCPU.
+        let answer = answer(machine);
+        target.state.publish(RunState::Waiting);
+        if target.state.interrupts.any_pending() || self.attention_of(machine.core()).load(Ordering::Relaxed) != 0 {
+            regs.set_message(answer);
+            self.look_after(machine, Some(id));
+            return Tried::Put;
+        }
+        Tried::Answered(answer)
+    }
+
+    /// Something is to be done on this core before the normal world gets it: perhaps for a vCPU that has left an interrupt.
+    #[cold]
+    fn look_after<M: Machine>(&self, machine: &mut M, id: Option<u16>) {
+        if let Some(id) = id {
+            self.note_left_interrupt(machine, self.usual_vcpu(machine, id), Model::Run);
+        }
+        if self.attention_of(machine.core()).load(Ordering::Relaxed) != 0 {
             self.before_leaving(machine);
             machine.leave_to_normal_world();
         }
     }
 
-    /// Takes the vCPU's call as the answer to the normal world, if it is the one that its conversation asks for.
-    #[inline]
-    fn fast_answer<M: Machine>(&self, machine: &mut M, partition: &Partition, vcpu: VcpuId, regs: &mut Regs) -> bool {
-        let (_, state) = self.vcpu(vcpu);
-        let model = state.model();
-        let Some(requester) = state.normal_world_caller() else { return false };
-        if !partition.endpoint.spoken.is_locked_at(least_minor(model)) {
-            return false;
-        }
-        let message = machine.regs(vcpu);
-        let expected = match model {
-            Model::Direct32 => function::MSG_SEND_DIRECT_RESP_32,
-            Model::Direct64 => function::MSG_SEND_DIRECT_RESP_64,
-            Model::Direct2 => function::MSG_SEND_DIRECT_RESP2,
-            Model::Run => function::MSG_WAIT,
-            _ => return false,
-        };
-        if message.0[0] != u64::from(expected) {
-            return false;
-        }
-        if model == Model::Run {
-            if message.0[1] | message.0[2] | message.0[3] | message.0[4] | message.0[5] | message.0[6] | message.0[7] != 0 {
-                return false;
-            }
-            // With the wait the RX buffer is given back.
-            partition.endpoint.mailbox.lock().release();
-            regs.0[0] = WAIT;
-            regs.0[1] = 0;
-            pass_nothing(regs);
-        } else {
-            let ids = u64::from(FIRST_ID + u16::from(vcpu.partition)) << 16 | u64::from(requester.0);
-            let reserved = if model == Model::Direct2 { message.0[2] | message.0[3] } else { message.0[2] };
-            if message.0[1] != ids || reserved != 0 {
-                return false;
-            }
-            regs.0[0] = u64::from(expected);
-            regs.0[1] = ids;
-            match model {
-                Model::Direct2 => pass2(message, regs),
-                Model::Direct64 => pass(message, regs, u64::MAX),
-                _ => pass(message, regs, LOW_HALF),
-            }
+    /// The vCPU that was just entered for `call` has stopped, not for a call of its own: what the normal world gets of it in
+    /// the end.
+    #[cold]
+    #[inline(never)]
+    fn fast_interrupted<M: Machine>(&self, machine: &mut M, id: u16, call: u64, regs: &mut Regs) {
+        let vcpu = self.usual_vcpu(machine, id);
+        let exit = machine.why_stopped(vcpu);
+        let (partition, state) = self.vcpu(vcpu);
+        if exit != Exit::NormalWorldInterrupt || partition.fast.load(Ordering::Relaxed) & usual::PREEMPTED == 0 {
+            return self.take_over(machine, id, Some(exit), call, regs);
         }
         machine.leave_to_normal_world();
-        state.publish(RunState::Waiting);
-        self.note_left_interrupt(machine, vcpu, model);
-        true
+        state.publish(RunState::Preempted);
+        self.look_after(machine, None);
+        regs.set_message(bare(INTERRUPT, u64::from(id) << 16 | u64::from(vcpu.index)));
     }
+
+    /// The general path goes on with a claimed vCPU that has not run yet, or `stopped`. `call` is x0 of what the normal world
+    /// called.
+    #[cold]
+    #[inline(never)]
+    fn take_over<M: Machine>(&self, machine: &mut M, id: u16, stopped: Option<Exit>, call: u64, regs: &mut Regs) {
+        let reply = self.go_on(machine, self.usual_vcpu(machine, id), stopped);
+        // How much of it is for the caller to see depends on that.
+        regs.0[0] = call;
+        answer(regs, &reply);
+    }
+}
+
+/// Whether one of the partition's services has this identity, given as in the registers of REQ2.
+#[inline(always)]
+fn offers(partition: &Partition, low: u64, high: u64) -> bool {
+    partition.config().is_some_and(|config| config.services.iter().any(|service| service.uuid.doublewords() == [low, high]))
 }

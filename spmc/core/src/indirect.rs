@@ -7,22 +7,22 @@
 use crate::PartitionIndex;
 use crate::calls::{Call, From};
 use crate::machine::{Address, Machine};
-use crate::mailbox::{BUFFER_SIZE, Mailbox};
+use crate::mailbox::{BUFFER_SIZE, LockedMailbox, Mailbox};
 use crate::notifications::{DELAY, RxFull};
 use crate::partition::Methods;
 use crate::spmc::{Spmc, UNKNOWN};
 use crate::vcpu::VcpuId;
 use crate::vms::MAX_VMS;
-use bulkhead_ffa::descriptor::message;
-use crate::sync::{Mutex, MutexGuard};
-use bulkhead_ffa::{EndpointId, Regs, Status, Uuid, Version};
+use bulkhead_ffa::descriptor::message as layout;
+use crate::sync::MutexGuard;
+use bulkhead_ffa::{EndpointId, Message, Status, Uuid, Version, message};
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = 256;
 
 /// A header that was read and checked.
 struct Header {
-    bytes: [u8; message::HEADER_SIZE_V1_2],
+    bytes: [u8; layout::HEADER_SIZE_V1_2],
     /// Bytes of it in the sender's version.
     length: u64,
     /// Where the payload ends.
@@ -41,23 +41,23 @@ enum End {
 
 impl Header {
     fn read<M: Machine>(machine: &mut M, tx: Address, version: Version) -> Result<Self, Status> {
-        let mut bytes = [0; message::HEADER_SIZE_V1_2];
-        let length = if version >= Version::V1_2 { message::HEADER_SIZE_V1_2 } else { message::HEADER_SIZE_V1_1 };
+        let mut bytes = [0; layout::HEADER_SIZE_V1_2];
+        let length = if version >= Version::V1_2 { layout::HEADER_SIZE_V1_2 } else { layout::HEADER_SIZE_V1_1 };
         machine.read(tx, &mut bytes[..length]).map_err(|_| Status::Aborted)?;
         let field = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let (offset, size) = (u64::from(field(message::OFFSET)), u64::from(field(message::SIZE)));
+        let (offset, size) = (u64::from(field(layout::OFFSET)), u64::from(field(layout::SIZE)));
         let (length, end) = (length as u64, offset + size);
-        if field(message::FLAGS) != 0 || offset < length || offset % 4 != 0 || end > BUFFER_SIZE {
+        if field(layout::FLAGS) != 0 || offset < length || offset % 4 != 0 || end > BUFFER_SIZE {
             return Err(Status::InvalidParameters);
         }
-        Ok(Self { length, end, ends: field(message::ENDS), bytes })
+        Ok(Self { length, end, ends: field(layout::ENDS), bytes })
     }
 
     /// The service that it is for (v1.2), or nil.
     fn service(&self) -> Uuid {
         let mut uuid = Uuid::NIL;
-        if self.length as usize >= message::HEADER_SIZE_V1_2 {
-            uuid.0.copy_from_slice(&self.bytes[message::UUID..][..16]);
+        if self.length as usize >= layout::HEADER_SIZE_V1_2 {
+            uuid.0.copy_from_slice(&self.bytes[layout::UUID..][..16]);
         }
         uuid
     }
@@ -73,7 +73,7 @@ impl Header {
 
 impl Spmc {
     /// FFA_MSG_SEND2.
-    pub(crate) fn message_send<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn message_send<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let version = self.version(call.from);
         if version < Version::V1_1 {
             return Err(UNKNOWN);
@@ -102,7 +102,7 @@ impl Spmc {
         let kind = if matches!(call.from, From::NormalWorld) { RxFull::FromNormalWorld } else { RxFull::FromPartition };
         let partition = if let End::Partition(index) = receiver { Some(index) } else { None };
         self.signal_rx_full(machine, header.receiver(), partition, kind, flags);
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// Whom a message is for, if both sides' manifests allow it.
@@ -136,7 +136,7 @@ impl Spmc {
         self.vms.iter().position(|vm| vm.is(id)).map(End::Vm)
     }
 
-    fn mailbox_at(&self, end: End) -> &Mutex<Mailbox> {
+    fn mailbox_at(&self, end: End) -> &LockedMailbox {
         match end {
             End::Partition(index) => &self.vcpu(VcpuId { partition: index, index: 0 }).0.endpoint.mailbox,
             End::NormalWorld => &self.normal_world.mailbox,
@@ -168,7 +168,7 @@ impl Spmc {
     }
 }
 
-fn lock_both<'a>(sender: &'a Mutex<Mailbox>, receiver: &'a Mutex<Mailbox>, sender_first: bool) -> (MutexGuard<'a, Mailbox>, MutexGuard<'a, Mailbox>) {
+fn lock_both<'a>(sender: &'a LockedMailbox, receiver: &'a LockedMailbox, sender_first: bool) -> (MutexGuard<'a, Mailbox>, MutexGuard<'a, Mailbox>) {
     if sender_first {
         let sender = sender.lock();
         (sender, receiver.lock())

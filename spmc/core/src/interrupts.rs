@@ -12,12 +12,12 @@ use crate::chain::{Next, deliver};
 use crate::machine::Machine;
 use crate::messaging::vcpu_on;
 use crate::partition::{NormalWorldInterrupts, PartitionConfig};
-use crate::spmc::Spmc;
+use crate::spmc::{Spmc, attention};
 use crate::vcpu::{Caller, Model, RunState, VcpuId};
-use crate::virtual_interrupts::{FIRST_PHYSICAL, MANAGED_EXIT, NOTIFICATION_PENDING, VirtualInterrupts, interrupt_in, is_physical, slot_of};
+use crate::virtual_interrupts::{FIRST_PHYSICAL, MANAGED_EXIT, VirtualInterrupts, interrupt_in, is_physical, slot_of};
 use crate::MAX_CORES;
 use bulkhead_ffa::{Regs, function};
-use crate::sync::atomic::{Ordering, fence};
+use crate::sync::atomic::{AtomicU8, Ordering, fence};
 
 /// SGI of the normal world that schedules receivers of notifications.
 pub const SCHEDULE_RECEIVER: u32 = 8;
@@ -25,7 +25,7 @@ pub const SCHEDULE_RECEIVER: u32 = 8;
 impl Spmc {
     /// The interrupt controller of a vCPU.
     pub(crate) fn interrupts(&self, vcpu: VcpuId) -> &VirtualInterrupts {
-        &self.vcpu(vcpu).0.interrupts[usize::from(vcpu.index) % MAX_CORES]
+        &self.vcpu(vcpu).1.interrupts
     }
 
     /// Enables or disables a slot for a vCPU, and a physical interrupt at the distributor too, towards this core unless it
@@ -110,7 +110,7 @@ impl Spmc {
 
     /// Something was posted to `vcpu`: if it runs on another core, that core is made to set its lines anew.
     pub(crate) fn make_seen<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
-        // With the fence in `raise_lines`: either that core reads what was posted, or this one sees that it runs there.
+        // With the order in `Vcpu::enter_on`: either that core reads what was posted, or this one sees that it runs there.
         fence(Ordering::SeqCst);
         if let Some(core) = self.vcpu(vcpu).1.runs_on().filter(|core| *core != machine.core())
             && self.interrupts(vcpu).ready() != 0
@@ -121,22 +121,28 @@ impl Spmc {
         }
     }
 
+    /// What a core has to look after: bits of [`attention`].
+    pub(crate) fn attention_of(&self, core: usize) -> &AtomicU8 {
+        &self.attention[core % MAX_CORES]
+    }
+
     /// A vCPU has something to handle: it is to run on `core` as soon as it can there.
     pub(crate) fn want_core(&self, vcpu: VcpuId, core: usize) {
         self.vcpu(vcpu).0.wanted_on.fetch_or(1 << core, Ordering::AcqRel);
-        self.wanted_cores.fetch_or(1 << core, Ordering::AcqRel);
+        self.attention_of(core).fetch_or(attention::WANTED, Ordering::AcqRel);
     }
 
     /// Takes one vCPU that is to run on this core for what is pending.
     fn next_wanted(&self, core: usize) -> Option<VcpuId> {
         let mine = 1 << core;
-        if self.wanted_cores.load(Ordering::Relaxed) & mine == 0 {
+        let attention = self.attention_of(core);
+        if attention.load(Ordering::Relaxed) & attention::WANTED == 0 {
             return None;
         }
-        self.wanted_cores.fetch_and(!mine, Ordering::AcqRel);
+        attention.fetch_and(!attention::WANTED, Ordering::AcqRel);
         let (index, _, config) = self.partitions().find(|(_, partition, _)| partition.wanted_on.fetch_and(!mine, Ordering::AcqRel) & mine != 0)?;
         // There may be others.
-        self.wanted_cores.fetch_or(mine, Ordering::AcqRel);
+        attention.fetch_or(attention::WANTED, Ordering::AcqRel);
         Some(VcpuId { partition: index, index: vcpu_on(config, core) })
     }
 
@@ -166,7 +172,7 @@ impl Spmc {
     /// Whom the core goes on with, which was to run `current`: with a vCPU that has something to handle, where `current`
     /// lets others' interrupts in (the manifest's `other-s-interrupts-action`).
     pub(crate) fn give_way<M: Machine>(&self, machine: &mut M, current: VcpuId) -> VcpuId {
-        if self.wanted_cores.load(Ordering::Relaxed) & 1 << machine.core() == 0 || self.config_of(current).is_some_and(|config| config.holds_other_secure) {
+        if self.attention_of(machine.core()).load(Ordering::Relaxed) & attention::WANTED == 0 || self.config_of(current).is_some_and(|config| config.holds_other_secure) {
             return current;
         }
         while let Some(vcpu) = self.next_wanted(machine.core()) {
@@ -286,38 +292,15 @@ impl Spmc {
         }
     }
 
-    /// Posts NPI to a vCPU of a partition that has notifications.
-    pub(crate) fn raise_notification_pending<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
-        if !self.config_of(vcpu).is_some_and(|c| c.s_el0) {
-            self.post_virtual(machine, vcpu, NOTIFICATION_PENDING);
-        }
-    }
-
     /// Gives a vCPU that is about to run the virtual interrupt lines as they stand now.
     pub(crate) fn raise_lines<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) {
         let (partition, state) = self.vcpu(vcpu);
         let interrupts = self.interrupts(vcpu);
         state.enter_on(machine.core());
-        // Orders the claim and the core before the reads of what is pending, see `make_seen`.
-        fence(Ordering::SeqCst);
         if interrupts.has_timer() {
             interrupts.expire_timers(machine.ticks());
         }
         machine.set_virtual_lines(vcpu, interrupts.irq_line(&partition.priorities), interrupts.fiq_line());
-    }
-
-    /// [`Self::raise_lines`] of a vCPU that has no interrupts to handle, on a core that nobody wants for some; `false` where
-    /// there are.
-    pub(crate) fn enter_without_interrupts<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> bool {
-        let (_, state) = self.vcpu(vcpu);
-        state.enter_on(machine.core());
-        // As in `raise_lines`.
-        fence(Ordering::SeqCst);
-        let quiet = self.interrupts(vcpu).are_quiet() && self.wanted_cores.load(Ordering::Relaxed) & 1u8.wrapping_shl(machine.core() as u32) == 0;
-        if quiet {
-            machine.set_virtual_lines(vcpu, false, false);
-        }
-        quiet
     }
 
     /// Whether the conversation is to end soon, by a managed exit.

@@ -13,7 +13,7 @@ use crate::tables::PAGE;
 use crate::vcpu::{Caller, Model, RunState, Vcpu, VcpuId};
 use crate::PartitionIndex;
 use arrayvec::ArrayString;
-use bulkhead_ffa::{EndpointId, Regs, Status, function};
+use bulkhead_ffa::{EndpointId, Message, Regs, Status, function, message};
 use core::fmt::Write;
 use crate::sync::atomic::Ordering;
 
@@ -105,7 +105,7 @@ impl Spmc {
         }
         self.converse(vcpu, Caller::Boot, Model::Init);
         if let Some(config) = partition.config() {
-            partition.interrupts[usize::from(vcpu.index)].reset(config);
+            partition.vcpus[usize::from(vcpu.index)].interrupts.reset(config);
         }
         machine.reset_vcpu(vcpu, entry, argument);
         self.run_chain(machine, vcpu);
@@ -187,7 +187,7 @@ impl Spmc {
     }
 
     /// FFA_SECONDARY_EP_REGISTER.
-    pub(crate) fn secondary_entry_register<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn secondary_entry_register<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let From::Partition(vcpu) = call.from else { return Err(UNKNOWN) };
         let (partition, state) = self.vcpu(vcpu);
         if partition.config().is_none_or(|config| config.vcpus < 2) {
@@ -203,7 +203,7 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         partition.secondary_entry.store(entry, Ordering::Release);
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// Takes back everything that a failed partition had a hold on.

@@ -5,7 +5,7 @@ use crate::distributor::Place;
 use crate::interface::Interface;
 use crate::timer::{TimerRegister, Which};
 use crate::vcpu::VcpuId;
-use bulkhead_ffa::Regs;
+use bulkhead_ffa::{Message, Regs};
 
 /// A physical address in one of the two physical address spaces that partitions and the normal world live in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,28 @@ pub trait Machine: memory::PageTables {
 
     /// x0 to x17 of a vCPU.
     fn regs(&mut self, vcpu: VcpuId) -> &mut Regs;
+
+    /// What the machine finds a vCPU's registers by, once it has looked for them.
+    type Context: Copy;
+
+    /// Looks for a vCPU's registers.
+    fn context(&self, vcpu: VcpuId) -> Self::Context;
+
+    /// [`Self::regs`].
+    fn regs_in(&mut self, context: Self::Context) -> &mut Regs;
+
+    /// x0 to x7 of a vCPU that this core is about to give up.
+    fn last_message(&mut self, context: Self::Context) -> Message;
+
+    /// Runs a vCPU that has no interrupt to be told of, with both virtual lines down, until it stops; whether that was for a
+    /// call. If not, [`Self::why_stopped`] is asked next.
+    fn enter(&mut self, context: Self::Context) -> bool;
+
+    /// Why the vCPU stopped that [`Self::enter`] has just run. It may go on first, where nobody needs to know.
+    fn why_stopped(&mut self, vcpu: VcpuId) -> Exit;
+
+    /// [`Self::leave_to_normal_world`] after [`Self::enter`] of this vCPU has stopped for a call.
+    fn leave(&mut self, context: Self::Context);
 
     /// Makes a vCPU ready for its first entry at `entry`, with `x0` as its argument, its index in x4 and all else as at reset.
     fn reset_vcpu(&mut self, vcpu: VcpuId, entry: u64, x0: u64);

@@ -6,8 +6,9 @@ use crate::calls::{Call, From};
 use crate::machine::{Address, Machine};
 use crate::memory::Owner;
 use crate::spmc::Spmc;
-use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
-use crate::sync::MutexGuard;
+use bulkhead_ffa::{EndpointId, Message, Status, Version, function, message};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Bytes of each buffer: one page is the minimum, the maximum and the alignment that FFA_FEATURES reports.
 pub const BUFFER_SIZE: u64 = 4096;
@@ -20,6 +21,48 @@ pub struct Mailbox {
     full: bool,
     /// What the RX buffer holds is a piece of a memory transaction's description.
     describes: bool,
+}
+
+/// A mailbox behind its lock.
+pub struct LockedMailbox {
+    mailbox: Mutex<Mailbox>,
+    /// Somebody has had the lock since the endpoint last gave its RX buffer back by waiting: it may be full.
+    touched: AtomicBool,
+}
+
+impl LockedMailbox {
+    /// No buffers.
+    pub const fn new() -> Self {
+        Self { mailbox: Mutex::new(Mailbox::new()), touched: AtomicBool::new(false) }
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> MutexGuard<'_, Mailbox> {
+        let mailbox = self.mailbox.lock();
+        self.touched.store(true, Ordering::Relaxed);
+        mailbox
+    }
+
+    /// FFA_MSG_WAIT's implicit release. Where nothing has come, the vCPUs of a partition do not meet at the lock.
+    #[inline]
+    pub fn release(&self) {
+        if self.touched.load(Ordering::Relaxed) {
+            self.release_touched();
+        }
+    }
+
+    #[inline(never)]
+    fn release_touched(&self) {
+        let mut mailbox = self.mailbox.lock();
+        self.touched.store(false, Ordering::Relaxed);
+        mailbox.release();
+    }
+
+    /// Whether nobody has the lock.
+    #[cfg(test)]
+    pub(crate) fn is_free(&self) -> bool {
+        self.mailbox.try_lock().is_some()
+    }
 }
 
 /// Where the buffers are.
@@ -110,7 +153,7 @@ impl Mailbox {
 }
 
 impl Spmc {
-    pub(crate) fn rxtx_map<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn rxtx_map<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let wide = function::is_64_bit(call.function());
         let [tx, rx] = [1, 2].map(|n| if wide { call.regs.0[n] } else { u64::from(call.regs.w(n)) });
         let pages = call.regs.w(3);
@@ -133,10 +176,10 @@ impl Spmc {
             return Err(Status::Denied);
         }
         mailbox.map(Buffers { rx: place(machine, owner, rx, false)?, tx: place(machine, owner, tx, true)? });
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
-    pub(crate) fn rxtx_unmap(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn rxtx_unmap(&self, call: &Call) -> Result<Message, Status> {
         // w1 bits 31..16 name the endpoint only for a hypervisor that acts for a VM; every other caller leaves it zero.
         let id = EndpointId((call.regs.w(1) >> 16) as u16);
         if id != EndpointId::HYPERVISOR && matches!(call.from, From::NormalWorld) {
@@ -148,22 +191,22 @@ impl Spmc {
             if matches!(call.from, From::NormalWorld) {
                 self.normal_world.spoken.unlock();
             }
-            Ok(Regs::success(&[]))
+            Ok(message::success(&[]))
         } else {
             Err(Status::InvalidParameters)
         }
     }
 
-    pub(crate) fn rx_release(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn rx_release(&self, call: &Call) -> Result<Message, Status> {
         let mut mailbox = self.mailbox_of(call.from, EndpointId(call.regs.w(1) as u16))?;
         if !mailbox.full {
             return Err(Status::Denied);
         }
         mailbox.full = false;
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
-    pub(crate) fn rx_acquire(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn rx_acquire(&self, call: &Call) -> Result<Message, Status> {
         if !matches!(call.from, From::NormalWorld) || self.version(call.from) < Version::V1_1 {
             return Err(Status::NotSupported);
         }
@@ -174,7 +217,7 @@ impl Spmc {
         }
         // The SPMC writes it again after FFA_RX_RELEASE.
         mailbox.give();
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// Whose buffers a caller means by `id`: zero for its own; only a hypervisor names another than itself.

@@ -9,7 +9,7 @@ use crate::mailbox::Buffers;
 use crate::memory::{Kind, MemoryManager, Party, Pinned, Progress, Reply, Sending};
 use crate::spmc::Spmc;
 use crate::vms::VM_PAGES;
-use bulkhead_ffa::{EndpointId, Regs, Status, function};
+use bulkhead_ffa::{EndpointId, Message, Status, function, message};
 use crate::sync::MutexGuard;
 
 /// The handle in w1 and w2.
@@ -51,7 +51,7 @@ impl Spmc {
     }
 
     /// FFA_MEM_SHARE, FFA_MEM_LEND and FFA_MEM_DONATE.
-    pub(crate) fn memory_send<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn memory_send<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let kind = match call.function() {
             function::MEM_SHARE_32 | function::MEM_SHARE_64 => Kind::Share,
             function::MEM_LEND_32 | function::MEM_LEND_64 => Kind::Lend,
@@ -75,18 +75,18 @@ impl Spmc {
         }
     }
 
-    fn progress(&self, progress: Progress) -> Regs {
+    fn progress(&self, progress: Progress) -> Message {
         match progress {
-            Progress::Complete(handle) => Regs::success(&halves(handle)),
+            Progress::Complete(handle) => message::success(&halves(handle)),
             Progress::More(handle, offset, sender) => {
                 let [low, high] = halves(handle);
-                Regs::new(&[u64::from(function::MEM_FRAG_RX), low, high, u64::from(offset), u64::from(sender.0) << 16])
+                message::new(&[u64::from(function::MEM_FRAG_RX), low, high, u64::from(offset), u64::from(sender.0) << 16])
             }
         }
     }
 
     /// FFA_MEM_FRAG_TX: a further piece of a descriptor.
-    pub(crate) fn memory_fragment_tx<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn memory_fragment_tx<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let mailbox = self.endpoint(call.from).mailbox.lock();
         let buffers = mailbox.buffers(Status::InvalidParameters)?;
         if call.regs.w(4) & 0xffff != 0 {
@@ -101,7 +101,7 @@ impl Spmc {
     }
 
     /// FFA_MEM_RETRIEVE_REQ.
-    pub(crate) fn memory_retrieve<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn memory_retrieve<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         call.zero(3..=4)?;
         // A request is short enough for one fragment.
         let (total, fragment) = (call.regs.w(1), call.regs.w(2));
@@ -113,11 +113,11 @@ impl Spmc {
         let rx = mailbox.free_rx()?;
         let reply = self.lock_memory(call)?.retrieve(machine, self.party(call), tx, fragment, rx)?;
         mailbox.give_description();
-        Ok(Regs::new(&[u64::from(function::MEM_RETRIEVE_RESP), u64::from(reply.total), u64::from(reply.fragment)]))
+        Ok(message::new(&[u64::from(function::MEM_RETRIEVE_RESP), u64::from(reply.total), u64::from(reply.fragment)]))
     }
 
     /// FFA_MEM_FRAG_RX: the next piece of a description.
-    pub(crate) fn memory_fragment_rx<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn memory_fragment_rx<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let mut mailbox = self.endpoint(call.from).mailbox.lock();
         mailbox.buffers(Status::InvalidParameters)?;
         let rx = match call.from {
@@ -134,21 +134,21 @@ impl Spmc {
         mailbox.give_description();
         let named = if matches!(call.from, From::NormalWorld) { u64::from(sender.0) << 16 } else { 0 };
         let [low, high] = halves(handle);
-        Ok(Regs::new(&[u64::from(function::MEM_FRAG_TX), low, high, u64::from(fragment), named]))
+        Ok(message::new(&[u64::from(function::MEM_FRAG_TX), low, high, u64::from(fragment), named]))
     }
 
     /// FFA_MEM_RELINQUISH.
-    pub(crate) fn memory_relinquish<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn memory_relinquish<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let mailbox = self.endpoint(call.from).mailbox.lock();
         let tx = mailbox.buffers(Status::InvalidParameters)?.tx;
         self.lock_memory(call)?.relinquish(machine, self.party(call), tx)?;
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// FFA_MEM_RECLAIM.
-    pub(crate) fn memory_reclaim<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn memory_reclaim<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         self.lock_memory(call)?.reclaim(machine, self.party(call), handle_of(call), call.regs.w(3))?;
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// What a failed partition had borrowed is taken from it, and what it had lent returns as its borrowers let go.

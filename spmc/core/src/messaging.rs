@@ -145,7 +145,7 @@ impl Spmc {
             return Err(Status::Denied);
         }
         if !retain {
-            partition.endpoint.mailbox.lock().release();
+            partition.endpoint.mailbox.release();
         }
         let caller = state.caller();
         if state.model() == Model::Init {

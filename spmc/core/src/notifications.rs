@@ -11,11 +11,11 @@ mod lists;
 use crate::calls::{Call, From};
 use crate::machine::Machine;
 use crate::messaging::vcpu_on;
-use crate::spmc::{Spmc, UNKNOWN};
+use crate::spmc::{Spmc, UNKNOWN, attention};
 use crate::vcpu::{RunState, VcpuId};
-use crate::virtual_interrupts::slots;
+use crate::virtual_interrupts::{NOTIFICATION_PENDING, slots};
 use crate::{MAX_CORES, MAX_PARTITIONS, PartitionIndex};
-use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
+use bulkhead_ffa::{EndpointId, Message, Status, Version, function, message};
 use crate::sync::atomic::Ordering;
 use lists::Lists;
 
@@ -190,7 +190,7 @@ impl Notifications {
 
 impl Spmc {
     /// FFA_NOTIFICATION_BITMAP_CREATE.
-    pub(crate) fn notification_bitmap_create(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn notification_bitmap_create(&self, call: &Call) -> Result<Message, Status> {
         let id = self.bitmap_owner(call)?;
         let vcpus = call.regs.w(2);
         if vcpus == 0 || vcpus as usize > MAX_CORES {
@@ -202,11 +202,11 @@ impl Spmc {
         }
         let free = notifications.vms.iter_mut().find(|vm| vm.registered.is_none()).ok_or(Status::NoMemory)?;
         *free = Vm { registered: Some((id, vcpus as u8)), receiver: Receiver::new() };
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// FFA_NOTIFICATION_BITMAP_DESTROY.
-    pub(crate) fn notification_bitmap_destroy(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn notification_bitmap_destroy(&self, call: &Call) -> Result<Message, Status> {
         let id = self.bitmap_owner(call)?;
         let mut notifications = self.notifications.lock();
         let vm = notifications.vm(id).ok_or(Status::Denied)?;
@@ -215,7 +215,7 @@ impl Spmc {
             return Err(Status::Denied);
         }
         vm.registered = None;
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// An endpoint of v1.0 has none of these calls.
@@ -234,7 +234,7 @@ impl Spmc {
     }
 
     /// FFA_NOTIFICATION_BIND.
-    pub(crate) fn notification_bind(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn notification_bind(&self, call: &Call) -> Result<Message, Status> {
         self.since_v1_1(call)?;
         let flags = call.regs.w(2);
         if flags & !PER_VCPU != 0 {
@@ -250,7 +250,7 @@ impl Spmc {
     }
 
     /// FFA_NOTIFICATION_UNBIND.
-    pub(crate) fn notification_unbind(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn notification_unbind(&self, call: &Call) -> Result<Message, Status> {
         self.since_v1_1(call)?;
         call.zero(2..=2)?;
         self.with_binding(call, |bitmap, sender, bits| {
@@ -263,7 +263,7 @@ impl Spmc {
     }
 
     /// What BIND and UNBIND have in common: w1 names sender and receiver, w3 and w4 hold the bits.
-    fn with_binding(&self, call: &Call, change: impl FnOnce(&mut Bitmap, EndpointId, u64) -> Result<(), Status>) -> Result<Regs, Status> {
+    fn with_binding(&self, call: &Call, change: impl FnOnce(&mut Bitmap, EndpointId, u64) -> Result<(), Status>) -> Result<Message, Status> {
         let (sender, receiver) = call.sender_receiver();
         let bits = bitmap_of(call)?;
         let exists = if sender.is_secure() { self.find(sender).is_some() } else { matches!(call.from, From::Partition(_)) };
@@ -273,7 +273,7 @@ impl Spmc {
         let mut notifications = self.notifications.lock();
         let (receiver, _) = self.own_receiver(&mut notifications, call.from, receiver)?;
         change(receiver.from(sender), sender, bits)?;
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// The receiver that the caller names as itself, and its number of vCPUs.
@@ -295,7 +295,7 @@ impl Spmc {
     }
 
     /// FFA_NOTIFICATION_SET.
-    pub(crate) fn notification_set<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn notification_set<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         self.since_v1_1(call)?;
         let (sender, receiver) = call.sender_receiver();
         let flags = call.regs.w(2);
@@ -344,13 +344,13 @@ impl Spmc {
             self.tell_receiver(machine, partition, per_vcpu.then_some(index));
         }
         self.schedule_receiver(machine, flags);
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// Raises the schedule receiver interrupt, or remembers to.
     fn schedule_receiver<M: Machine>(&self, machine: &mut M, flags: u32) {
         if flags & DELAY != 0 {
-            self.delayed_schedule_receiver.fetch_or(1 << machine.core(), Ordering::Relaxed);
+            self.attention_of(machine.core()).fetch_or(attention::DELAYED, Ordering::Relaxed);
         } else {
             machine.raise_schedule_receiver();
         }
@@ -382,25 +382,30 @@ impl Spmc {
     }
 
     /// Posts the notification pending interrupt: to the vCPU concerned, or to the one that serves this core.
+    #[inline(never)]
     fn tell_receiver<M: Machine>(&self, machine: &mut M, partition: PartitionIndex, vcpu: Option<u8>) {
         let Some((state, config)) = self.partition(partition) else { return };
+        // An S-EL0 partition has no line for it, and asks when it runs.
+        if config.s_el0 {
+            return;
+        }
         let here = vcpu_on(config, machine.core());
         let started = |index: u8| state.vcpus[usize::from(index)].state() != RunState::Off;
         let index = vcpu.unwrap_or(if started(here) { here } else { 0 });
-        self.raise_notification_pending(machine, VcpuId { partition, index });
+        self.post_virtual(machine, VcpuId { partition, index }, NOTIFICATION_PENDING);
     }
 
     /// Raises a schedule receiver interrupt that a partition on this core had delayed: the normal world gets the core.
     pub(crate) fn raise_delayed_schedule_receiver<M: Machine>(&self, machine: &mut M) {
-        let mine = 1 << machine.core();
-        if self.delayed_schedule_receiver.load(Ordering::Relaxed) & mine != 0 {
-            self.delayed_schedule_receiver.fetch_and(!mine, Ordering::Relaxed);
+        let attention = self.attention_of(machine.core());
+        if attention.load(Ordering::Relaxed) & attention::DELAYED != 0 {
+            attention.fetch_and(!attention::DELAYED, Ordering::Relaxed);
             machine.raise_schedule_receiver();
         }
     }
 
     /// FFA_NOTIFICATION_GET: reads and clears. w1: vCPU in the upper half, receiver in the lower.
-    pub(crate) fn notification_get(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn notification_get(&self, call: &Call) -> Result<Message, Status> {
         self.since_v1_1(call)?;
         let (vcpu, receiver) = call.sender_receiver();
         let flags = call.regs.w(2);
@@ -422,11 +427,11 @@ impl Spmc {
         let framework = if flags & FROM_FRAMEWORK == 0 { 0 } else { receiver.framework.take() };
         let halves = |bits: u64| [bits & 0xffff_ffff, bits >> 32];
         let ([a, b], [c, d], [e, f]) = (halves(partitions), halves(vms), halves(framework));
-        Ok(Regs::success(&[a, b, c, d, e, f]))
+        Ok(message::success(&[a, b, c, d, e, f]))
     }
 
     /// FFA_NOTIFICATION_INFO_GET: which receivers, and which of their vCPUs, have something pending that was not yet reported.
-    pub(crate) fn notification_info_get(&self, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn notification_info_get(&self, call: &Call) -> Result<Message, Status> {
         self.since_v1_1(call)?;
         if !matches!(call.from, From::NormalWorld) {
             return Err(UNKNOWN);

@@ -1,13 +1,12 @@
 //! Partitions: what the manifest fixed, and what changes while they run.
 
 use crate::OUR_VERSION;
-use crate::mailbox::Mailbox;
+use crate::mailbox::LockedMailbox;
 use crate::vcpu::Vcpu;
 use crate::MAX_CORES;
-use crate::virtual_interrupts::{FIRST_PHYSICAL, Priorities, VirtualInterrupts};
+use crate::virtual_interrupts::{FIRST_PHYSICAL, Priorities};
 use arrayvec::ArrayVec;
 use bulkhead_ffa::{EndpointId, Uuid, Version};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 
@@ -187,13 +186,13 @@ pub struct Endpoint {
     /// Its version.
     pub spoken: Spoken,
     /// Its RX/TX buffers.
-    pub mailbox: Mutex<Mailbox>,
+    pub mailbox: LockedMailbox,
 }
 
 impl Endpoint {
     /// Nothing agreed yet.
     pub const fn new() -> Self {
-        Self { spoken: Spoken::new(), mailbox: Mutex::new(Mailbox::new()) }
+        Self { spoken: Spoken::new(), mailbox: LockedMailbox::new() }
     }
 }
 
@@ -206,8 +205,6 @@ pub struct Partition {
     pub fast: AtomicU32,
     /// Execution contexts.
     pub vcpus: [Vcpu; MAX_CORES],
-    /// Virtual interrupts of each execution context.
-    pub interrupts: [VirtualInterrupts; MAX_CORES],
     /// Priorities of its interrupts.
     pub(crate) priorities: Priorities,
     /// Cores on which its vCPU is to run for an interrupt, a bit for each.
@@ -230,7 +227,6 @@ impl Partition {
             endpoint: Endpoint::new(),
             fast: AtomicU32::new(0),
             vcpus: [const { Vcpu::new() }; MAX_CORES],
-            interrupts: [const { VirtualInterrupts::new() }; MAX_CORES],
             priorities: Priorities::new(),
             wanted_on: AtomicU8::new(0),
             routed: AtomicU64::new(0),

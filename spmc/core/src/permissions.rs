@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::spmc::Spmc;
 use crate::tables::PAGE;
 use crate::vcpu::{Model, VcpuId};
-use bulkhead_ffa::{Regs, Status, Version, function};
+use bulkhead_ffa::{Message, Status, Version, function, message};
 
 /// Pages that one call may name: bounds its work to a partition's whole memory.
 const MAX_PAGES: u64 = 0x4000;
@@ -32,17 +32,17 @@ impl Spmc {
         Ok((base, pages))
     }
 
-    pub(crate) fn memory_permissions_get<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn memory_permissions_get<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let vcpu = self.permission_caller(call)?;
         // From v1.3 (and by EDK2's clients already) w2 is the page count less one; up to v1.2 it is reserved.
         let asked = if self.version(call.from) > Version::V1_2 { u64::from(call.regs.w(2)) + 1 } else { 1 };
         let (base, pages) = Self::permission_range(call, asked)?;
         let first = machine.permissions(vcpu.partition, base).ok_or(Status::InvalidParameters)?;
         let same = (1..pages).take_while(|n| machine.permissions(vcpu.partition, base + n * PAGE) == Some(first)).count() as u64;
-        Ok(Regs::success(&[encode_permissions(first), same]))
+        Ok(message::success(&[encode_permissions(first), same]))
     }
 
-    pub(crate) fn memory_permissions_set<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Regs, Status> {
+    pub(crate) fn memory_permissions_set<M: Machine>(&self, machine: &mut M, call: &Call) -> Result<Message, Status> {
         let vcpu = self.permission_caller(call)?;
         let (base, pages) = Self::permission_range(call, u64::from(call.regs.w(2)))?;
         let permissions = decode_permissions(call.regs.w(3)).ok_or(Status::InvalidParameters)?;
@@ -51,6 +51,6 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         machine.set_permissions(vcpu.partition, base, pages, permissions).map_err(|_| Status::NoMemory)?;
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 }

@@ -2,18 +2,27 @@
 
 use crate::calls::{Call, From};
 use crate::machine::Machine;
-use crate::{fast, memory};
+use crate::fast::{self, Tried};
+use crate::memory;
 use crate::notifications::Notifications;
 use crate::partition::{Endpoint, Partition, PartitionConfig};
 use crate::vcpu::VcpuId;
 use crate::vms::{MAX_VMS, Vm};
-use crate::{MAX_PARTITIONS, PartitionIndex};
-use bulkhead_ffa::{EndpointId, Regs, Status, Version, function};
+use crate::{MAX_CORES, MAX_PARTITIONS, PartitionIndex};
+use bulkhead_ffa::{EndpointId, Message, Regs, Status, Version, function, message};
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::sync::Mutex;
 
 /// The FF-A version that Bulkhead implements.
 pub const OUR_VERSION: Version = Version::V1_2;
+
+/// Bits of [`Spmc::attention`].
+pub(crate) mod attention {
+    /// A vCPU is to run on the core for an interrupt; which one, [`crate::partition::Partition::wanted_on`] says.
+    pub const WANTED: u8 = 1;
+    /// A partition has set a notification there and delayed the schedule receiver interrupt.
+    pub const DELAYED: u8 = 2;
+}
 
 /// Partition indices in the order of the table, as [`Spmc::set_boot_order`] packs them.
 const TABLE_ORDER: u64 = 0x0706_0504_0302_0100;
@@ -24,19 +33,18 @@ const TABLE_ORDER: u64 = 0x0706_0504_0302_0100;
 ///
 /// Locks are taken in the order in which the fields stand, a partition's mailbox before the memory lock; none is held
 /// while a partition runs.
+#[repr(C)]
 pub struct Spmc {
+    /// What each core has to look after before it goes to the normal world: bits of [`attention`]. With `normal_world`'s
+    /// version, which comes next, one cache line that every call reads and few write.
+    pub(crate) attention: [AtomicU8; MAX_CORES],
+    pub(crate) normal_world: Endpoint,
     partitions: [Partition; MAX_PARTITIONS],
     count: AtomicU8,
-    /// Where the binary's secondary cores enter: fixed at boot, kept here for FFA_SECONDARY_EP_REGISTER's answer.
-    pub(crate) normal_world: Endpoint,
     pub(crate) vms: [Vm; MAX_VMS],
     pub(crate) notifications: Mutex<Notifications>,
     pub(crate) memory: Mutex<memory::MemoryManager>,
     pub(crate) consoles: Mutex<crate::console::Consoles>,
-    /// Cores on which a partition has set a notification and delayed the schedule receiver interrupt, a bit for each.
-    pub(crate) delayed_schedule_receiver: AtomicU8,
-    /// Cores on which a vCPU is to run for an interrupt, a bit for each; which one, [`Partition::wanted_on`] says.
-    pub(crate) wanted_cores: AtomicU8,
     /// Partition indices in boot order, one byte each from bit 0, exclusive-or the order of the table.
     boot_order: AtomicU64,
 }
@@ -46,15 +54,14 @@ impl Spmc {
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            attention: [const { AtomicU8::new(0) }; MAX_CORES],
+            normal_world: Endpoint::new(),
             partitions: [const { Partition::new() }; MAX_PARTITIONS],
             count: AtomicU8::new(0),
-            normal_world: Endpoint::new(),
             vms: [const { Vm::new() }; MAX_VMS],
             notifications: Mutex::new(Notifications::new()),
             memory: Mutex::new(memory::MemoryManager::new()),
             consoles: Mutex::new(crate::console::Consoles::new()),
-            delayed_schedule_receiver: AtomicU8::new(0),
-            wanted_cores: AtomicU8::new(0),
             boot_order: AtomicU64::new(0),
         }
     }
@@ -96,14 +103,21 @@ impl Spmc {
     }
 
     /// The partition with this id.
+    #[inline]
     pub fn find(&self, id: EndpointId) -> Option<(PartitionIndex, &Partition, &PartitionConfig)> {
         // Ids are handed out from 0x8001 on in the order of the table in every manifest that we know; others are searched.
         let guess = usize::from(id.0.wrapping_sub(0x8001));
-        if let Some(config) = self.partitions.get(guess).and_then(Partition::config)
+        if let Some(partition) = self.partitions.get(guess)
+            && let Some(config) = partition.config()
             && config.id == id
         {
-            return Some((guess as u8, &self.partitions[guess], config));
+            return Some((guess as u8, partition, config));
         }
+        self.search(id)
+    }
+
+    #[cold]
+    fn search(&self, id: EndpointId) -> Option<(PartitionIndex, &Partition, &PartitionConfig)> {
         self.partitions().find(|(_, _, config)| config.id == id)
     }
 
@@ -135,22 +149,38 @@ impl Spmc {
         self.endpoint(from).spoken.version()
     }
 
-    /// Answers one call that the SPMD delivered. `regs` are the normal world's x0 to x17, or a message of the SPMD's own;
-    /// afterwards they are what goes back by SMC.
-    pub fn handle_normal_world<M: Machine>(&self, machine: &mut M, regs: &mut Regs) {
-        if cfg!(not(feature = "no-fast-path")) && self.fast_path(machine, regs) {
-            return;
+    /// Answers one call that the SPMD delivered: the normal world's, or a message of the SPMD's own. Its x0 to x7 are `x`,
+    /// its x8 to x17 in their places of `regs`; the answer goes to `reply` in the same form, and what that returns is returned.
+    ///
+    /// (A result in place of `reply` would have the answers of both paths moved to the same registers first.)
+    #[inline(always)]
+    pub fn handle_normal_world<M: Machine, T>(&self, machine: &mut M, x: Message, regs: &mut Regs, reply: impl Fn(Message, &mut Regs) -> T) -> T {
+        if cfg!(not(feature = "no-fast-path")) {
+            let tried = if x[0] == u64::from(function::RUN) { self.fast_run(machine, x, regs) } else { self.fast_request(machine, x, regs) };
+            match tried {
+                Tried::Answered(answer) => return reply(answer, regs),
+                Tried::Put => return reply(regs.message(), regs),
+                Tried::Unusual => {}
+            }
         }
-        self.general_path(machine, regs);
+        regs.set_message(x);
+        if needs_general_path(regs.function()) {
+            self.general_path(machine, regs);
+            return reply(regs.message(), regs);
+        }
+        self.normal_world.spoken.lock();
+        let answer = self.common_call(machine, &Call { from: From::NormalWorld, regs });
+        reply(answer.unwrap_or_else(message::error), regs)
     }
 
-    /// [`Self::handle_normal_world`] for every call.
+    /// [`Self::handle_normal_world`] for every call, with all registers in `regs`.
+    #[inline(never)]
     pub(crate) fn general_path<M: Machine>(&self, machine: &mut M, regs: &mut Regs) {
         let call = Call { from: From::NormalWorld, regs };
         let function = call.function();
         let result = match function {
             // The SPMD asks for itself what the normal world asks it.
-            function::VERSION => Ok(self.version_call(&call)),
+            function::VERSION => Ok(Regs::of(self.version_call(&call))),
             function::MSG_SEND_DIRECT_REQ_32 if (regs.w(1) >> 16) as u16 == EndpointId::SPMD.0 => Ok(self.spmd_message(machine, &call)),
             function::INTERRUPT => Ok(self.secure_interrupt_in_normal_world(machine)),
             _ => {
@@ -160,7 +190,8 @@ impl Spmc {
                         self.request_from_normal_world(machine, &call)
                     }
                     function::RUN => self.run_from_normal_world(machine, &call),
-                    _ => self.common_call(machine, &call),
+                    function::PARTITION_INFO_GET_REGS => self.partition_info_get_regs(&call),
+                    _ => self.common_call(machine, &call).map(Regs::of),
                 }
             }
         };
@@ -171,8 +202,8 @@ impl Spmc {
     }
 
     /// Place `index` of the table, whether or not there is a partition in it.
-    pub(crate) fn place(&self, index: u16) -> Option<&Partition> {
-        self.partitions.get(usize::from(index))
+    pub(crate) fn place(&self, index: u64) -> Option<&Partition> {
+        self.partitions.get(index as usize)
     }
 }
 
@@ -180,6 +211,20 @@ impl Default for Spmc {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Whether a call of the normal world is not one that [`Spmc::common_call`] answers.
+const fn needs_general_path(function: u32) -> bool {
+    matches!(
+        function,
+        function::VERSION
+            | function::INTERRUPT
+            | function::RUN
+            | function::PARTITION_INFO_GET_REGS
+            | function::MSG_SEND_DIRECT_REQ_32
+            | function::MSG_SEND_DIRECT_REQ_64
+            | function::MSG_SEND_DIRECT_REQ2
+    )
 }
 
 /// Puts the answer `reply` to the call in `regs` there. x8 to x17 belong to the caller, except where the reply defines them

@@ -112,7 +112,7 @@ impl VirtualInterrupts {
 
     /// Whether a timer will raise its interrupt sooner or later.
     pub(crate) fn has_timer(&self) -> bool {
-        self.timers.iter().any(|timer| timer.due().is_some())
+        self.timers.iter().any(|timer| timer.due.load(Ordering::Relaxed) != 0)
     }
 
     /// The handler of a timer's interrupt has ended: if the condition is still met, it is raised again.
@@ -147,7 +147,7 @@ impl Spmc {
         let (now, core) = (machine.ticks(), machine.core());
         for (index, partition, config) in self.partitions() {
             let vcpu = VcpuId { partition: index, index: vcpu_on(config, core) };
-            if partition.interrupts[usize::from(vcpu.index)].expire_timers(now) {
+            if partition.vcpus[usize::from(vcpu.index)].interrupts.expire_timers(now) {
                 self.make_seen(machine, vcpu);
                 self.want_core(vcpu, core);
             }
@@ -175,7 +175,7 @@ impl Spmc {
         let earliest = self
             .partitions()
             .filter(|(_, partition, _)| !partition.has_failed())
-            .flat_map(|(_, partition, config)| &partition.interrupts[usize::from(vcpu_on(config, core))].timers)
+            .flat_map(|(_, partition, config)| &partition.vcpus[usize::from(vcpu_on(config, core))].interrupts.timers)
             .filter_map(Timer::due)
             .min();
         machine.set_alarm(earliest);

@@ -4,8 +4,9 @@
 //! with [`Vcpu::claim`], until that core publishes another state. Every state change is a method that checks the
 //! previous state; the release store in [`Vcpu::publish`] makes the saved context visible to the next core.
 
-use bulkhead_ffa::EndpointId;
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use bulkhead_ffa::{EndpointId, function};
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use crate::virtual_interrupts::VirtualInterrupts;
 
 /// One virtual CPU: which partition, which execution context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,24 +55,23 @@ pub enum Caller {
 
 /// The partition runtime model (DEN0077A v1.2 section 8.3 and following), with what the answer must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Model {
     /// Partition initialisation.
-    Init = 0,
+    Init,
     /// Entered by FFA_RUN without a message.
-    Run = 1,
+    Run,
     /// Processing a 32-bit direct request.
-    Direct32 = 2,
+    Direct32,
     /// Processing a 64-bit direct request.
-    Direct64 = 3,
+    Direct64,
     /// Processing FFA_MSG_SEND_DIRECT_REQ2.
-    Direct2 = 4,
+    Direct2,
     /// Handling a secure interrupt.
-    SecureInterrupt = 5,
+    SecureInterrupt,
     /// Processing a power management message.
-    Framework = 6,
+    Framework,
     /// Processing a message about a virtual machine, which came as a 32-bit direct request.
-    VmMessage = 7,
+    VmMessage,
 }
 
 impl Model {
@@ -82,25 +82,58 @@ impl Model {
     }
 }
 
-/// Shared state of one vCPU.
+/// Shared state of one vCPU: two cache lines of its own, so that cores which talk to different vCPUs share none. What every
+/// message looks at is in the first one.
+#[repr(C, align(64))]
 pub struct Vcpu {
     state: AtomicU8,
-    model: AtomicU8,
-    callee: AtomicU64,
-    left: AtomicU64,
-    caller: AtomicU64,
-    /// Normal-world interrupts wait while this vCPU runs.
-    holds_interrupts: AtomicBool,
     /// The core that it runs on, or ran on last.
     core: AtomicU8,
+    /// Whom it talks with, and how: see [`word`].
+    conversation: AtomicU64,
+    callee: AtomicU32,
+    left: AtomicU32,
     /// What was left of the time of the vCPU that it took the core from.
     time_left: AtomicU64,
+    /// Its interrupts.
+    pub interrupts: VirtualInterrupts,
 }
 
+#[cfg(not(any(feature = "shuttle", feature = "loom")))]
+const _: () = assert!(size_of::<Vcpu>() == 2 * 64 && core::mem::offset_of!(Vcpu, interrupts) + 16 <= 64);
+
 /// No callee. Zero, as all that a fresh [`crate::Spmc`] holds is, so that it takes no room in the image.
-const NOBODY: u64 = 0;
+const NOBODY: u32 = 0;
 /// Marks a callee.
-const SOMEBODY: u64 = 1 << 16;
+const SOMEBODY: u32 = 1 << 16;
+
+/// The word of a conversation: the caller in bits 23..0, see [`encode`]; the rest here.
+mod word {
+    /// From here on the call that began it ([`super::opening`]).
+    pub const CALL: u32 = 32;
+    /// Normal-world interrupts wait until the conversation ends.
+    pub const HOLDS: u64 = 1 << 24;
+    /// Bits of the caller.
+    pub const CALLER: u64 = (1 << 24) - 1;
+    /// Place of the kind of caller.
+    pub const KIND: u32 = 16;
+    /// The caller is an endpoint of the normal world, whose identity stands in bits 15..0.
+    pub const NORMAL_WORLD: u64 = 1 << KIND;
+}
+
+/// The call that begins a conversation of this model, or a number that is no call's; zero for the first, as a fresh vCPU has it.
+const fn opening(model: Model) -> u32 {
+    match model {
+        Model::Init => 0,
+        Model::Run => function::RUN,
+        Model::Direct32 => function::MSG_SEND_DIRECT_REQ_32,
+        Model::Direct64 => function::MSG_SEND_DIRECT_REQ_64,
+        Model::Direct2 => function::MSG_SEND_DIRECT_REQ2,
+        Model::SecureInterrupt => function::INTERRUPT,
+        Model::Framework => 1,
+        Model::VmMessage => 2,
+    }
+}
 
 impl Vcpu {
     /// A vCPU that never ran.
@@ -108,13 +141,12 @@ impl Vcpu {
     pub const fn new() -> Self {
         Self {
             state: AtomicU8::new(RunState::Off as u8),
-            model: AtomicU8::new(Model::Init as u8),
-            callee: AtomicU64::new(NOBODY),
-            left: AtomicU64::new(NOBODY),
-            caller: AtomicU64::new(0),
-            holds_interrupts: AtomicBool::new(false),
             core: AtomicU8::new(0),
+            conversation: AtomicU64::new(0),
+            callee: AtomicU32::new(NOBODY),
+            left: AtomicU32::new(NOBODY),
             time_left: AtomicU64::new(0),
+            interrupts: VirtualInterrupts::new(),
         }
     }
 
@@ -155,34 +187,54 @@ impl Vcpu {
 
     /// Starts a conversation on a claimed vCPU; `hold` says whether normal-world interrupts wait until it ends.
     pub fn converse(&self, caller: Caller, model: Model, hold: bool) {
-        self.holds_interrupts.store(hold, Ordering::Relaxed);
-        self.caller.store(encode(caller), Ordering::Relaxed);
-        self.model.store(model as u8, Ordering::Relaxed);
+        let hold = if hold { word::HOLDS } else { 0 };
+        self.conversation.store(encode(caller) | u64::from(opening(model)) << word::CALL | hold, Ordering::Relaxed);
         self.callee.store(NOBODY, Ordering::Relaxed);
+    }
+
+    /// [`Self::converse`] with an endpoint of the normal world, whose interrupts do not wait, on a vCPU that was claimed
+    /// from [`RunState::Waiting`]: whoever waits has no callee. `caller` is its identity, `call` the function identifier of
+    /// FFA_RUN or of a direct request.
+    #[inline(always)]
+    pub fn converse_with_normal_world(&self, caller: u64, call: u64) {
+        debug_assert!(self.callee().is_none() && caller < 0x8000);
+        self.conversation.store(caller | word::NORMAL_WORLD | call << word::CALL, Ordering::Relaxed);
+    }
+
+    /// The function identifier of the call that began the conversation, if its model is that of FFA_RUN or a direct request.
+    #[inline]
+    pub fn call(&self) -> u64 {
+        self.conversation.load(Ordering::Relaxed) >> word::CALL
     }
 
     /// The current runtime model.
     pub fn model(&self) -> Model {
-        match self.model.load(Ordering::Relaxed) {
+        const RUN: u32 = opening(Model::Run);
+        const DIRECT_32: u32 = opening(Model::Direct32);
+        const DIRECT_64: u32 = opening(Model::Direct64);
+        const DIRECT2: u32 = opening(Model::Direct2);
+        const SECURE_INTERRUPT: u32 = opening(Model::SecureInterrupt);
+        const FRAMEWORK: u32 = opening(Model::Framework);
+        match (self.conversation.load(Ordering::Relaxed) >> word::CALL) as u32 {
             0 => Model::Init,
-            1 => Model::Run,
-            2 => Model::Direct32,
-            3 => Model::Direct64,
-            4 => Model::Direct2,
-            5 => Model::SecureInterrupt,
-            6 => Model::Framework,
+            RUN => Model::Run,
+            DIRECT_32 => Model::Direct32,
+            DIRECT_64 => Model::Direct64,
+            DIRECT2 => Model::Direct2,
+            SECURE_INTERRUPT => Model::SecureInterrupt,
+            FRAMEWORK => Model::Framework,
             _ => Model::VmMessage,
         }
     }
 
     /// Whether normal-world interrupts wait until the conversation ends.
     pub fn holds_interrupts(&self) -> bool {
-        self.holds_interrupts.load(Ordering::Relaxed)
+        self.conversation.load(Ordering::Relaxed) & word::HOLDS != 0
     }
 
-    /// From now on they wait: the partition has been asked to end the conversation.
+    /// From now on they wait: the partition has been asked to end the conversation. For the core that has its chain.
     pub fn hold_interrupts(&self) {
-        self.holds_interrupts.store(true, Ordering::Relaxed);
+        self.conversation.store(self.conversation.load(Ordering::Relaxed) | word::HOLDS, Ordering::Relaxed);
     }
 
     /// Remembers how much of its time the vCPU has left that this one took the core from.
@@ -195,14 +247,17 @@ impl Vcpu {
         self.time_left.load(Ordering::Relaxed)
     }
 
-    /// The same conversation with another caller: the one before it has ended.
+    /// The same conversation with another caller: the one before it has ended. For the core that has claimed its chain.
     pub fn adopt(&self, caller: Caller) {
-        self.caller.store(encode(caller), Ordering::Relaxed);
+        self.conversation.store(self.conversation.load(Ordering::Relaxed) & !word::CALLER | encode(caller), Ordering::Relaxed);
     }
 
-    /// This core runs it from now on.
+    /// This core runs it from now on. What the caller then reads of its interrupts is ordered after that and after the
+    /// claim: whoever posts one meanwhile sees where it runs, or the caller sees what was posted.
+    #[inline]
     pub fn enter_on(&self, core: usize) {
         self.core.store(core as u8, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// The core that runs it at present, if any does.
@@ -212,9 +267,9 @@ impl Vcpu {
 
     /// Who gets the answer, if that is an endpoint of the normal world.
     pub fn normal_world_caller(&self) -> Option<EndpointId> {
-        let word = self.caller.load(Ordering::Relaxed);
+        let word = self.conversation.load(Ordering::Relaxed);
         let id = EndpointId(word as u16);
-        (word >> 32 == 1 && !id.is_secure()).then_some(id)
+        ((word & word::CALLER) >> word::KIND == 1 && !id.is_secure()).then_some(id)
     }
 
     /// Whether its conversation is with the normal world alone, which may interrupt it.
@@ -224,7 +279,7 @@ impl Vcpu {
 
     /// Who gets the answer.
     pub fn caller(&self) -> Caller {
-        decode(self.caller.load(Ordering::Relaxed))
+        decode(self.conversation.load(Ordering::Relaxed) & word::CALLER)
     }
 
     /// Remembers whom this vCPU called, so that FFA_RUN of the head of a chain finds its tail.
@@ -248,29 +303,30 @@ impl Vcpu {
     }
 }
 
-fn encode_callee(callee: Option<VcpuId>) -> u64 {
-    callee.map_or(NOBODY, |v| SOMEBODY | u64::from(v.partition) << 8 | u64::from(v.index))
+fn encode_callee(callee: Option<VcpuId>) -> u32 {
+    callee.map_or(NOBODY, |v| SOMEBODY | u32::from(v.partition) << 8 | u32::from(v.index))
 }
 
-fn decode_callee(word: u64) -> Option<VcpuId> {
+fn decode_callee(word: u32) -> Option<VcpuId> {
     (word != NOBODY).then_some(VcpuId { partition: (word >> 8) as u8, index: word as u8 })
 }
 
+/// Kind of caller in bits 23..16, identity below.
 fn encode(caller: Caller) -> u64 {
-    let vcpu = |v: VcpuId| u64::from(v.partition) << 8 | u64::from(v.index);
+    let vcpu = |kind: u64, v: VcpuId| kind << word::KIND | u64::from(v.partition) << 8 | u64::from(v.index);
     match caller {
         Caller::Boot => 0,
-        Caller::NormalWorld(id) => 1 << 32 | u64::from(id.0),
-        Caller::Partition(v) => 2 << 32 | vcpu(v),
-        Caller::Framework => 3 << 32,
-        Caller::Interrupted(v) => 4 << 32 | vcpu(v),
-        Caller::InterruptedNormalWorld => 5 << 32,
+        Caller::NormalWorld(id) => word::NORMAL_WORLD | u64::from(id.0),
+        Caller::Partition(v) => vcpu(2, v),
+        Caller::Framework => 3 << word::KIND,
+        Caller::Interrupted(v) => vcpu(4, v),
+        Caller::InterruptedNormalWorld => 5 << word::KIND,
     }
 }
 
 fn decode(word: u64) -> Caller {
     let vcpu = VcpuId { partition: (word >> 8) as u8, index: word as u8 };
-    match word >> 32 {
+    match word >> word::KIND {
         0 => Caller::Boot,
         1 => Caller::NormalWorld(EndpointId(word as u16)),
         2 => Caller::Partition(vcpu),

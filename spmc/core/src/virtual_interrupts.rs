@@ -67,12 +67,13 @@ pub(crate) fn slots(mut set: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Interrupts of one vCPU.
+/// Interrupts of one vCPU. The first two words are in the cache line of what every message looks at ([`crate::vcpu`]).
+#[repr(C)]
 pub struct VirtualInterrupts {
-    enabled: AtomicU64,
     pending: AtomicU64,
     /// Taken, and not deactivated yet.
     active: AtomicU64,
+    enabled: AtomicU64,
     /// Those that raise the virtual FIQ line in place of the IRQ line.
     fiq: AtomicU64,
     /// The partition deactivates its interrupts itself.
@@ -89,9 +90,9 @@ impl VirtualInterrupts {
     /// None enabled.
     pub const fn new() -> Self {
         Self {
-            enabled: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             active: AtomicU64::new(0),
+            enabled: AtomicU64::new(0),
             fiq: AtomicU64::new(0),
             deactivates: AtomicBool::new(false),
             interface: AtomicU32::new(0),
@@ -138,9 +139,14 @@ impl VirtualInterrupts {
         self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed) & !self.active.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing is pending or active, and nothing becomes pending by itself.
+    /// Whether nothing is pending or active, and nothing becomes pending by itself. The caller has a fence before it.
     pub(crate) fn are_quiet(&self) -> bool {
-        self.pending.load(Ordering::Acquire) | self.active.load(Ordering::Relaxed) == 0 && !self.has_timer()
+        self.pending.load(Ordering::Relaxed) | self.active.load(Ordering::Relaxed) == 0 && !self.has_timer()
+    }
+
+    /// Whether anything is pending at all.
+    pub(crate) fn any_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire) != 0
     }
 
     /// Whether a waiting vCPU should run to handle what is pending.

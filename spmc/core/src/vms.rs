@@ -5,13 +5,13 @@
 //! lock, so that a memory transaction sees which pages of the normal world it may not have.
 
 use crate::machine::{Address, Machine};
-use crate::mailbox::{BUFFER_SIZE, Buffers, Mailbox, place};
+use crate::mailbox::{BUFFER_SIZE, Buffers, LockedMailbox, Mailbox, place};
 use crate::memory::Owner;
 use crate::spmc::Spmc;
 use bulkhead_ffa::descriptor::{composite, endpoint_buffers, range};
-use bulkhead_ffa::{EndpointId, Regs, Status};
+use bulkhead_ffa::{EndpointId, Message, Status, message};
 use crate::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::MutexGuard;
 
 /// Virtual machines with buffers, at the most.
 pub const MAX_VMS: usize = 4;
@@ -23,7 +23,7 @@ pub struct Vm {
     /// Its identity; 0 for a free place.
     id: AtomicU16,
     /// Its buffers.
-    pub mailbox: Mutex<Mailbox>,
+    pub mailbox: LockedMailbox,
     /// The pages of its buffers; 0 for none.
     pages: [AtomicU64; 2],
 }
@@ -31,7 +31,7 @@ pub struct Vm {
 impl Vm {
     /// A free place.
     pub const fn new() -> Self {
-        Self { id: AtomicU16::new(0), mailbox: Mutex::new(Mailbox::new()), pages: [const { AtomicU64::new(0) }; 2] }
+        Self { id: AtomicU16::new(0), mailbox: LockedMailbox::new(), pages: [const { AtomicU64::new(0) }; 2] }
     }
 
     /// Whether the place is `id`'s. It stays so while the mailbox is locked and mapped.
@@ -83,7 +83,7 @@ impl Descriptor {
 
 impl Spmc {
     /// FFA_RXTX_MAP of a hypervisor for one of its virtual machines: the description is in its TX buffer.
-    pub(crate) fn map_for_vm<M: Machine>(&self, machine: &mut M) -> Result<Regs, Status> {
+    pub(crate) fn map_for_vm<M: Machine>(&self, machine: &mut M) -> Result<Message, Status> {
         let hypervisor = self.normal_world.mailbox.lock();
         let own = hypervisor.buffers(Status::InvalidParameters)?;
         let wanted = Descriptor::read(machine, own.tx)?;
@@ -104,18 +104,18 @@ impl Spmc {
         mailbox.map(Buffers { rx: rx?, tx: tx? });
         free.set_pages(pages);
         free.id.store(wanted.id.0, Ordering::Release);
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// FFA_RXTX_UNMAP of a hypervisor for one of its virtual machines.
-    pub(crate) fn unmap_for_vm(&self, id: EndpointId) -> Result<Regs, Status> {
+    pub(crate) fn unmap_for_vm(&self, id: EndpointId) -> Result<Message, Status> {
         let _hypervisor = self.normal_world.mailbox.lock();
         let (vm, mut mailbox) = self.vm_mailbox(id).ok_or(Status::InvalidParameters)?;
         let _memory = self.memory.lock();
         vm.set_pages([0; 2]);
         mailbox.unmap();
         vm.id.store(0, Ordering::Release);
-        Ok(Regs::success(&[]))
+        Ok(message::success(&[]))
     }
 
     /// The buffers of a virtual machine, if its hypervisor has mapped any.

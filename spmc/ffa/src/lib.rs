@@ -8,11 +8,13 @@
 pub mod boot_info;
 pub mod descriptor;
 pub mod function;
+pub mod message;
 mod regs;
 mod status;
 mod uuid;
 mod version;
 
+pub use message::Message;
 pub use regs::{EndpointId, Regs};
 pub use status::Status;
 pub use uuid::Uuid;

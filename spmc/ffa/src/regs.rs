@@ -1,6 +1,6 @@
 //! The register set of a call and endpoint identifiers.
 
-use crate::{Status, function};
+use crate::{Message, Status, function};
 
 /// x0 to x17 of a call or of its reply. A 32-bit call uses the low halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -8,6 +8,29 @@ use crate::{Status, function};
 pub struct Regs(pub [u64; 18]);
 
 impl Regs {
+    /// Puts a message in x0 to x7.
+    #[inline]
+    pub fn set_message(&mut self, x: Message) {
+        let [x0, x1, x2, x3, x4, x5, x6, x7, ..] = &mut self.0;
+        (*x0, *x1, *x2, *x3, *x4, *x5, *x6, *x7) = (x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
+    }
+
+    /// x0 to x7.
+    #[inline]
+    #[must_use]
+    pub const fn message(&self) -> Message {
+        let [x0, x1, x2, x3, x4, x5, x6, x7, ..] = self.0;
+        [x0, x1, x2, x3, x4, x5, x6, x7]
+    }
+
+    /// A message; x8 to x17 are zero.
+    #[must_use]
+    pub fn of(x: Message) -> Self {
+        let mut regs = Self::default();
+        regs.set_message(x);
+        regs
+    }
+
     /// A reply or call that starts with `x`; the other registers are zero.
     #[must_use]
     pub fn new(x: &[u64]) -> Self {

@@ -49,8 +49,8 @@ impl Uuid {
     /// As two 64-bit registers, the inverse of [`Self::from_doublewords`].
     #[must_use]
     pub fn doublewords(self) -> [u64; 2] {
-        let [a, b, c, d] = self.words().map(u64::from);
-        [a | b << 32, c | d << 32]
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
+        [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(rest)]
     }
 }
 

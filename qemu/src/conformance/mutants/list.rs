@@ -31,7 +31,7 @@ mutants! {
     "discovery": "input properties of FFA_FEATURES are ignored" in "core/src/discovery.rs":
         "properties & !(if retrieve { NS_BIT } else { 0 }) != 0" => "false",
     "discovery": "every function is a feature" in "core/src/discovery.rs":
-        "if supported { Ok(Regs::success(&[])) } else { Err(UNKNOWN) }" => "Ok(Regs::success(&[]))",
+        "if supported { Ok(message::success(&[])) } else { Err(UNKNOWN) }" => "Ok(message::success(&[]))",
     "discovery": "FFA_ID_GET names the SPMC" in "core/src/discovery.rs":
         "self.id(call.from).0" => "EndpointId::SPMC.0",
     "discovery": "reserved flags of FFA_PARTITION_INFO_GET are ignored" in "core/src/discovery.rs":

@@ -96,7 +96,7 @@ impl Bench {
         let parts = || (Arc::new(Spmc::new()), Arc::default());
         // They are made on a stack first, for which the tasks of loom have too little.
         let (spmc, world) = if cfg!(feature = "loom") { std::thread::spawn(parts).join().expect("nothing else happens there") } else { parts() };
-        let machine = Fake { world, core: 0, latest: None, apart: false };
+        let machine = Fake { world, core: 0, latest: None, stopped: None, apart: false };
         let data = Permissions { execute: false, ..ALL };
         machine.world().give(Owner::NormalWorld, NORMAL_MEMORY, PAGES, data, false);
         let ends = Some(Arc::new(Ends(machine.world.clone())));
@@ -182,7 +182,7 @@ impl Bench {
         if self.general {
             self.spmc.general_path(&mut self.machine, &mut regs);
         } else {
-            self.spmc.handle_normal_world(&mut self.machine, &mut regs);
+            self.spmc.handle_normal_world(&mut self.machine, regs.message(), &mut regs, |answer, regs| regs.set_message(answer));
         }
         self.machine.end();
         regs
@@ -253,10 +253,10 @@ impl Bench {
     /// What must hold whenever no partition runs: no lock is taken, no vCPU lost, every chain has somebody who can end it.
     pub fn assert_at_rest(&self) {
         let spmc = &self.spmc;
-        assert!(spmc.normal_world.mailbox.try_lock().is_some() && spmc.vms.iter().all(|vm| vm.mailbox.try_lock().is_some()));
+        assert!(spmc.normal_world.mailbox.is_free() && spmc.vms.iter().all(|vm| vm.mailbox.is_free()));
         assert!(spmc.notifications.try_lock().is_some() && spmc.memory.try_lock().is_some() && spmc.consoles.try_lock().is_some());
         for (index, partition, _) in spmc.partitions() {
-            assert!(partition.endpoint.mailbox.try_lock().is_some());
+            assert!(partition.endpoint.mailbox.is_free());
             for n in 0..partition.vcpus.len() as u8 {
                 let id = VcpuId { partition: index, index: n };
                 let (_, state) = spmc.vcpu(id);

@@ -19,7 +19,7 @@ type Core<T> = Box<dyn FnOnce(Bench) -> T + Send>;
 
 /// A call of vCPU `index` of partition `n`, or of the normal world.
 fn call(bench: &mut Bench, from: From, x: &[u64]) -> Regs {
-    bench.spmc.common_call(&mut bench.machine, &Call { from, regs: &Regs::new(x) }).unwrap_or_else(Regs::error)
+    bench.spmc.common_call(&mut bench.machine, &Call { from, regs: &Regs::new(x) }).map_or_else(Regs::error, Regs::of)
 }
 
 fn vcpu(partition: u8, index: u8) -> From {

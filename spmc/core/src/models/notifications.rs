@@ -273,7 +273,7 @@ fn binding(bench: &mut Bench, caller: usize, id: u32, sender: u16, receiver: u16
 
 fn call(bench: &mut Bench, caller: usize, x: &[u64]) -> Regs {
     let from = if caller < PARTITIONS.len() { From::Partition(VcpuId { partition: caller as u8, index: 0 }) } else { From::NormalWorld };
-    bench.spmc.common_call(&mut bench.machine, &Call { from, regs: &Regs::new(x) }).unwrap_or_else(Regs::error)
+    bench.spmc.common_call(&mut bench.machine, &Call { from, regs: &Regs::new(x) }).map_or_else(Regs::error, Regs::of)
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 
 use super::Receiver;
 use crate::MAX_CORES;
-use bulkhead_ffa::{EndpointId, Regs, function};
+use bulkhead_ffa::{EndpointId, Message, function, message};
 
 /// The answer of FFA_NOTIFICATION_INFO_GET: 16-bit identifiers packed from register 3 on, in lists of an endpoint and up
 /// to three of its vCPUs. A list of the endpoint alone stands for a global notification.
@@ -70,13 +70,13 @@ impl Lists {
         }
     }
 
-    pub fn reply(&self, more: bool) -> Regs {
+    pub fn reply(&self, more: bool) -> Message {
         let function = if self.wide { function::SUCCESS_64 } else { function::SUCCESS_32 };
-        let mut regs = Regs::new(&[u64::from(function), 0, u64::from(more) | self.count << 7 | self.sizes << 12]);
+        let mut message = message::new(&[u64::from(function), 0, u64::from(more) | self.count << 7 | self.sizes << 12]);
         let per_register = if self.wide { 4 } else { 2 };
         for (n, id) in self.ids[..self.ids_used].iter().enumerate() {
-            regs.0[3 + n / per_register] |= u64::from(*id) << (16 * (n % per_register));
+            message[3 + n / per_register] |= u64::from(*id) << (16 * (n % per_register));
         }
-        regs
+        message
     }
 }

@@ -3,7 +3,8 @@
 
 use super::hostile::{Act, Event, act, event, is_from_the_spmd, stage};
 use crate::fake::*;
-use crate::PartitionConfig;
+use crate::fast::Tried;
+use crate::{PartitionConfig, Spmc};
 use crate::machine::{Address, Exit, Machine};
 use crate::partition::Methods;
 use arrayvec::ArrayVec;
@@ -53,7 +54,7 @@ fn simple_act() -> BoxedStrategy<Act> {
         Just(function::MSG_SEND_DIRECT_RESP_64 | 1 << 16)
     ];
     let dirt = prop_oneof![2 => Just(0u64), 1 => Just(1), 1 => Just(1 << 32)];
-    let requester = prop_oneof![4 => Just(0u64), 1 => Just(1)];
+    let requester = prop_oneof![4 => Just(0u64), 1 => Just(1), 2 => Just(0xffff_ffff_0000_0000)];
     let response = (id, 0x8001u64..0x8004, requester, dirt.clone(), dirt, any::<[u64; 14]>()).prop_map(|(id, own, requester, x2, x3, rest)| {
         let mut regs = Regs::new(&[u64::from(id), own << 16 | requester, x2, x3]);
         regs.0[4..].copy_from_slice(&rest);
@@ -129,6 +130,17 @@ proptest! {
     }
 }
 
+/// Whether the fast path takes the call in `regs`; if so the answer is there afterwards.
+fn takes(spmc: &Spmc, machine: &mut Fake, regs: &mut Regs) -> bool {
+    let x = regs.message();
+    match if regs.function() == function::RUN { spmc.fast_run(machine, x, regs) } else { spmc.fast_request(machine, x, regs) } {
+        Tried::Answered(answer) => regs.set_message(answer),
+        Tried::Put => {}
+        Tried::Unusual => return false,
+    }
+    true
+}
+
 /// The words that the fast path looks at are those of partitions in the order of the table; it takes the call then.
 #[test]
 fn a_plain_request_takes_the_fast_path() {
@@ -147,11 +159,11 @@ fn a_plain_request_takes_the_fast_path() {
     let mut machine = bench.machine.clone();
     let mut first = |receiver: u64| {
         let mut regs = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_64), receiver]);
-        let taken = bench.spmc.fast_path(&mut machine, &mut regs);
+        let taken = takes(&bench.spmc, &mut machine, &mut regs);
         (taken, regs.function())
     };
     let mut run = Regs::new(&[u64::from(function::RUN), 0x8001_0000]);
-    assert!(bench.spmc.fast_path(&mut bench.machine.clone(), &mut run));
+    assert!(takes(&bench.spmc, &mut bench.machine.clone(), &mut run));
     assert_eq!(run, Regs::new(&[u64::from(function::MSG_WAIT)]));
     assert_eq!(first(0x8001), (true, function::MSG_SEND_DIRECT_RESP_64));
     assert_eq!(first(0x8007), (false, function::MSG_SEND_DIRECT_REQ_64));
@@ -159,7 +171,7 @@ fn a_plain_request_takes_the_fast_path() {
     assert!(bench.spmc.partition(index).unwrap().0.fail());
     assert_eq!(bench.request(0x8001, &[]).as_error(), Some(Status::Aborted));
     let mut regs = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_64), 0x8001]);
-    assert!(!bench.spmc.fast_path(&mut bench.machine, &mut regs), "nothing is usual about a partition that has failed");
+    assert!(!takes(&bench.spmc, &mut bench.machine, &mut regs), "nothing is usual about a partition that has failed");
 }
 
 /// An S-EL0 partition, which has no line for what comes with a message.
@@ -181,8 +193,25 @@ fn a_wait_on_the_fast_path_gives_the_rx_buffer_back() {
     assert_eq!(bench.call(&send), Regs::success(&[]));
     assert_eq!(bench.call(&send).as_error(), Some(Status::Busy));
     let mut run = Regs::new(&[u64::from(function::RUN), 0x8001_0000]);
-    assert!(bench.spmc.fast_path(&mut bench.machine.clone(), &mut run));
+    assert!(takes(&bench.spmc, &mut bench.machine.clone(), &mut run));
     assert_eq!(bench.call(&send), Regs::success(&[]));
+}
+
+/// EDK2's StandaloneMM computes the identities in a signed number, whose sign bit the secure world's are.
+#[test]
+fn an_answer_whose_identities_are_sign_extended_is_usual() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el1(0x8001), |guest| {
+        guest.wait();
+        guest.call(&[u64::from(function::MSG_SEND_DIRECT_RESP_64), 0xffff_ffff_8001_0000, 0, 5]);
+    });
+    bench.boot();
+    bench.call(&[u64::from(function::ID_GET)]);
+    let mut request = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_64), 0x8001]);
+    match bench.spmc.fast_request(&mut bench.machine.clone(), request.message(), &mut request) {
+        Tried::Answered(answer) => assert_eq!(answer[..4], [u64::from(function::MSG_SEND_DIRECT_RESP_64), 0x8001_0000, 0, 5]),
+        _ => panic!("the general path took it"),
+    }
 }
 
 #[test]
@@ -205,7 +234,7 @@ fn an_interrupt_that_came_on_another_core_meanwhile_is_served_after_the_answer()
     bench.boot();
     bench.call(&[u64::from(function::ID_GET)]);
     let mut request = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_64), 0x8001]);
-    assert!(bench.spmc.fast_path(&mut bench.machine.clone(), &mut request));
+    assert!(takes(&bench.spmc, &mut bench.machine.clone(), &mut request));
     assert_eq!(request.function(), function::MSG_SEND_DIRECT_RESP_64);
     assert!(bench.world().saw(&crate::fake::Event::Deactivated(LINE)));
 }

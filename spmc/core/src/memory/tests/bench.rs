@@ -94,7 +94,7 @@ impl Bench {
 
     pub fn call(&mut self, from: From, x: &[u64]) -> Regs {
         self.machine.begin();
-        let answer = self.spmc.common_call(&mut self.machine, &Call { from, regs: &Regs::new(x) }).unwrap_or_else(Regs::error);
+        let answer = self.spmc.common_call(&mut self.machine, &Call { from, regs: &Regs::new(x) }).map_or_else(Regs::error, Regs::of);
         self.machine.end();
         answer
     }

@@ -89,14 +89,23 @@ fn interrupt_that_is_not_deactivated_comes_again(_: Instance) -> Outcome {
 fn partition_holds_the_interrupts_of_others_back(_: Instance) -> Outcome {
     const SPIN: u64 = 200;
     enable(27)?;
-    let before = drive(&[Drive::TAKEN])?[0];
-    drive(&[Drive::TIMER, 0, 20, 0])?;
-    let end = ticks() + SPIN * ticks_per_millisecond();
-    ask(&VICTIM_EL1, Command::Spin, &[SPIN, 3])?;
-    drive(&[Drive::COMPUTE, 0])?;
-    let after = drive(&[Drive::TAKEN])?;
+    for _ in 0..20 {
+        let before = drive(&[Drive::TAKEN])?[0];
+        drive(&[Drive::TIMER, 0, 20, 0])?;
+        let start = ticks();
+        ask(&VICTIM_EL1, Command::Spin, &[SPIN, 3])?;
+        drive(&[Drive::COMPUTE, 0])?;
+        let after = drive(&[Drive::TAKEN])?;
+        expect!((after[0] - before, after[1]), (1, 27), "interrupts and the last one");
+        if after[2] < start {
+            // A busy host stood still between the two, and the timer was due before the other partition ran.
+            continue;
+        }
+        disable(27)?;
+        let end = start + SPIN * ticks_per_millisecond();
+        ensure!(after[2] >= end, "it was taken {} ms before the other one could end", (end - after[2]) / ticks_per_millisecond());
+        return pass!("afterwards");
+    }
     disable(27)?;
-    expect!((after[0] - before, after[1]), (1, 27), "interrupts and the last one");
-    ensure!(after[2] >= end, "it was taken {} ms before the other one could end", (end - after[2]) / ticks_per_millisecond());
-    pass!("afterwards")
+    fail!("the timer was due before the other partition ran, each time")
 }
