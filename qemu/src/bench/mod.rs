@@ -11,7 +11,7 @@ mod plugin;
 mod profile;
 pub mod record;
 mod real;
-mod scaling;
+pub mod scaling;
 mod steps;
 mod table;
 
@@ -120,6 +120,17 @@ pub fn own(project: &Project, progress: &Progress) -> Result<(Vec<Figures>, Vec<
     measured.extend(real::measure(project, progress, false)?);
     measured.extend(scaling::growth(project, progress, &spmc)?);
     Ok((measured.operations.into_iter().map(|o| o.figures).collect(), measured.failures))
+}
+
+/// What cores cost each other, and what lines they hand over by name.
+///
+/// # Errors
+/// As [`run`].
+pub fn cores(project: &Project, progress: &Progress) -> Result<(Vec<scaling::Sharing>, String)> {
+    let sharing = scaling::sharing(project, progress, &Spmc::own(project, progress, None)?)?;
+    let symbols = profile::Symbols::read(&limits::build_spmc(project, progress, Profile::Release)?.elf)?;
+    let names = scaling::show(&sharing, &symbols);
+    Ok((sharing, names))
 }
 
 /// The recorded figures.

@@ -28,6 +28,7 @@ const GROWING: &[(&str, &str)] = &[
     ("interrupt, then FFA_RUN", "S-EL0"),
     ("FFA_NOTIFICATION_SET", "to S-EL1"),
     ("share cycle", "S-EL1, 1 page"),
+    ("share cycle", "S-EL0, 1 page"),
 ];
 
 /// A system that is compared with the smallest one, and how its figures are called.
@@ -55,9 +56,13 @@ pub fn growth(project: &Project, progress: &Progress, spmc: &Spmc) -> Result<Mea
         measure::choose(&mut machine, format!("growth {cores}"));
         let found = measure::count(project, machine, called, &plugin::test_partitions(&partitions), None)?;
         all.failures.extend(found.failures.into_iter().map(|failure| format!("{failure} ({called})")));
+        let is_missing = |(operation, instance): &&(&str, &str)| {
+            !found.operations.iter().any(|o| o.figures.operation == *operation && o.figures.instance == *instance)
+        };
+        all.failures.extend(GROWING.iter().filter(is_missing).map(|(operation, instance)| format!("{operation} ({instance}, {called}) was not repeated")));
         for mut operation in found.operations {
             let figures = &mut operation.figures;
-            if GROWING.iter().any(|(operation, instance)| figures.operation == *operation && figures.instance == *instance) {
+            if is_growing(figures) {
                 figures.instance += &format!(", {called}");
                 all.operations.push(operation);
             }
@@ -65,6 +70,13 @@ pub fn growth(project: &Project, progress: &Progress, spmc: &Spmc) -> Result<Mea
     }
     Ok(all)
 }
+
+fn is_growing(figures: &Figures) -> bool {
+    GROWING.iter().any(|(operation, instance)| figures.operation == *operation && figures.instance == *instance)
+}
+
+/// Percent of the cost in the smallest system that an operation may have in a larger one.
+pub const GROWTH_LIMIT: u64 = 105;
 
 /// What the figures of [`growth`] say: for each operation, in how many percent of its cost with two partitions each larger system does it.
 #[must_use]
@@ -78,7 +90,8 @@ pub fn in_percent(figures: &[Figures]) -> Vec<(String, [u64; LARGER.len()])> {
         let Some(least) = spmc(operation, instance, SMALLEST.called) else { continue };
         let row = LARGER.each_ref().map(|l| spmc(operation, instance, l.called).map(|n| (n * 100).div_ceil(least.max(1))));
         if let [Some(a), Some(b), Some(c)] = row {
-            rows.push((format!("{operation}, {instance}"), [a, b, c]));
+            let name = if *instance == "-" { (*operation).to_owned() } else { format!("{operation}, {instance}") };
+            rows.push((name, [a, b, c]));
         }
     }
     rows
@@ -112,8 +125,14 @@ pub fn document(figures: &[Figures]) -> String {
     if timed.peek().is_some() {
         text += RATES;
     }
+    let loops = |f: &Figures| {
+        let (cores, _) = f.instance.split_once(", ")?;
+        figures.iter().find(|other| other.instance == format!("{cores}, {ALONE}"))?.throughput_percent
+    };
     for f in timed {
-        let _ = writeln!(text, "| {} | {} |", f.instance, number(f.throughput_percent));
+        let percent = f.throughput_percent.unwrap_or_default();
+        let of_loops = loops(f).map(|most| percent * 100 / most.max(1));
+        let _ = writeln!(text, "| {} | {percent} | {} |", f.instance, number(of_loops));
     }
     text
 }
@@ -142,12 +161,15 @@ beyond those. *Hand-overs* are accesses to a line of 64 bytes that comes from an
 
 const RATES: &str = "
 Throughput by wall time, in percent of one core's, as median of seven measurements within one run. This shows the machine that the figures were made on, which other
-programs used as well: emulated cores are threads of it. *Computing alone* is a loop of the normal world that makes no calls, with which the others have to
-be compared.
+programs used as well: emulated cores are threads of it, and four of them may have the time of two. *Computing alone* is a loop of the normal world that makes no
+calls: what this machine can give. The last column is in percent of that.
 
-| cores and what they do | percent |
-|---|--:|
+| cores and what they do | percent of one core | percent of the loop |
+|---|--:|--:|
 ";
+
+/// What the payload calls a loop that makes no calls.
+const ALONE: &str = "computing alone";
 
 /// Requests of several cores, counted together.
 #[derive(Clone, Debug, Default)]
@@ -242,6 +264,20 @@ fn parse(console: &str, counts: &str) -> Result<Vec<Sharing>> {
     Ok(all)
 }
 
+/// What must hold for each, and whether it does. Cores that ask different vCPUs have nothing to do with each other; and that hand-overs
+/// are seen where there are some shows with one vCPU for all.
+#[must_use]
+pub fn judge(sharing: &[Sharing]) -> Vec<(bool, String)> {
+    let verdict = |one: &Sharing| {
+        let f = &one.figures;
+        let [more, retries, handovers] = [f.beyond_one_core, f.retries, f.handovers].map(Option::unwrap_or_default);
+        let is_one_vcpu = f.instance.contains("one vCPU for all");
+        let holds = if is_one_vcpu { f.instance.starts_with("1 core") || handovers > 0 } else { more + retries + handovers == 0 };
+        (holds, format!("{} ({}) {more} instructions more than alone, {retries} retries, {handovers} hand-overs", f.operation, f.instance))
+    };
+    sharing.iter().map(verdict).collect()
+}
+
 /// The second half of each core's.
 fn warm(samples: &[Sample]) -> Vec<&Sample> {
     let mut cores: BTreeMap<u64, Vec<&Sample>> = BTreeMap::new();
@@ -320,10 +356,10 @@ mod tests {
             ..Figures::default()
         };
         let figures = [one("of 2 partitions", 200), one("of 4 partitions", 201), one("of 8 partitions", 220), one("beside 7 idle cores", 200)];
-        assert_eq!(in_percent(&figures), [("FFA_FEATURES, -".to_owned(), [101, 110, 100])]);
+        assert_eq!(in_percent(&figures), [("FFA_FEATURES".to_owned(), [101, 110, 100])]);
         assert!(in_percent(&figures[1..]).is_empty());
         assert!(figures.iter().all(is_of_larger_system) && !is_of_larger_system(&Figures { instance: "S-EL1".into(), ..Figures::default() }));
-        assert!(document(&figures).contains("| FFA_FEATURES, - | 101 | 110 | 100 |\n"));
+        assert!(document(&figures).contains("| FFA_FEATURES | 101 | 110 | 100 |\n"));
         assert_eq!(document(&[]), "");
     }
 
@@ -337,6 +373,12 @@ mod tests {
         assert_eq!(of(0), (100, Some(0), Some(0), Some(0)));
         assert_eq!(of(1), (105, Some(5), Some(2), Some(2)));
         assert_eq!(found[1].kinds, BTreeMap::from([((0x10, 0x40), 2)]));
+        assert_eq!(judge(&found).iter().map(|(holds, _)| *holds).collect::<Vec<_>>(), [true, false]);
+        let moving = |handovers| {
+            let figures = Figures { instance: "2 cores, one vCPU for all".into(), handovers: Some(handovers), ..Figures::default() };
+            judge(&[Sharing { figures, kinds: BTreeMap::new() }])[0].0
+        };
+        assert!(moving(9) && !moving(0), "a vCPU that moves has to be seen");
         let all: Vec<Figures> = found.iter().map(|one| one.figures.clone()).collect();
         assert!(document(&all).contains("| o | 2 cores, x | 105 | 5 | 2 | 2 |\n"));
         assert!(parse(console, "sample 0 1 1 1\n").unwrap_err().to_string().contains("counted 1 times, not 2"));
@@ -349,7 +391,9 @@ mod tests {
         let found = ratios(console).unwrap();
         let of = |n: usize| (found[n].instance.as_str(), found[n].throughput_percent);
         assert_eq!([of(0), of(1)], [("1 core, x", Some(100)), ("2 cores, x", Some(200))]);
-        assert!(document(&found).contains("| 2 cores, x | 200 |\n"));
+        assert!(document(&found).contains("| 2 cores, x | 200 | - |\n"));
+        let most = Figures { instance: "2 cores, computing alone".into(), throughput_percent: Some(160), ..Figures::default() };
+        assert!(document(&[most, found[1].clone()]).contains("| 2 cores, x | 200 | 125 |\n"));
         assert!(ratios("RATE x\n").is_err() && ratios("").is_err() && ratios("RATE 1 2 x\n").is_err());
     }
 }

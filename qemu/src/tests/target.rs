@@ -65,6 +65,9 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
     if filter.is_none_or(|f| bench::NAME.contains(f)) {
         tally += bench::run(project, progress)?;
     }
+    if filter.is_none_or(|f| bench::CORES.contains(f)) {
+        tally += bench::run_cores(project, progress)?;
+    }
     if filter.is_none_or(|f| refusals::NAME.contains(f)) {
         tally += refusals::run(project, progress)?;
     }

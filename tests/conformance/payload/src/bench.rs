@@ -337,7 +337,9 @@ fn share_cycle(probe: &Probe, ranges: &[Range]) -> Result<(), Line> {
 fn smallest_memory_share(_: Instance) -> Outcome {
     with_buffers(|| {
         let ranges = [Range { address: UNUSED, pages: 1 }];
-        repeat("share cycle", "S-EL1, 1 page", || counted(|| share_cycle(&PROBE_EL1, &ranges)));
+        for (probe, instance) in [(PROBE_EL1, "S-EL1, 1 page"), (PROBE_EL0, "S-EL0, 1 page")] {
+            repeat("share cycle", instance, || counted(|| share_cycle(&probe, &ranges)));
+        }
         pass!("1 page")
     })
 }
