@@ -174,6 +174,27 @@ fn a_plain_request_takes_the_fast_path() {
     assert!(!takes(&bench.spmc, &mut bench.machine, &mut regs), "nothing is usual about a partition that has failed");
 }
 
+/// StMM packs identities as signed numbers. w1 is 32 bits wide in a 64-bit message as well.
+#[test]
+fn the_upper_half_of_an_answers_identities_is_nobodys() {
+    let mut bench = Bench::new(Version::V1_2);
+    bench.add(s_el0(0x8001), |guest| {
+        let mut entered = guest.wait();
+        loop {
+            let answer = u64::from(entered.function() + 1);
+            entered = guest.call(&[answer, 0xffff_ffff_8001_0000, 0, 7]);
+        }
+    });
+    bench.boot();
+    assert_eq!(bench.request(0x8001, &[]).function(), function::MSG_SEND_DIRECT_RESP_32);
+    let mut regs = Regs::new(&[u64::from(function::MSG_SEND_DIRECT_REQ_64), 0x8001]);
+    let message = regs.message();
+    match bench.spmc.fast_request(&mut bench.machine.clone(), message, &mut regs) {
+        Tried::Answered(answer) => assert_eq!(answer[..4], [u64::from(function::MSG_SEND_DIRECT_RESP_64), 0x8001_0000, 0, 7]),
+        _ => panic!("the general path had to help"),
+    }
+}
+
 /// An S-EL0 partition, which has no line for what comes with a message.
 #[test]
 fn a_wait_on_the_fast_path_gives_the_rx_buffer_back() {
