@@ -51,10 +51,10 @@ const REFUSALS: &[Refusal] = &[
     Refusal {
         name: "refusals.overlap-stops-the-boot",
         of: STMM,
-        changes: &[("base-address = <0x0 0x0e328000>;", "base-address = <0x0 0x0e700000>;")],
+        changes: &[("base-address = <0x0 0x0e330000>;", "base-address = <0x0 0x0e700000>;")],
         spmc: None,
         says: &[
-            r"boot stopped: partition vm2 \(stmm\): /memory-regions/rx-tx-buffers: base-address = 0xe700000\.\.=0xe707fff: expected no overlap with partition vm1 \(op-tee\)",
+            r"boot stopped: partition vm2 \(stmm\): /memory-regions/heap: base-address = 0xe700000\.\.=0xe9cffff: expected no overlap with partition vm1 \(op-tee\)",
         ],
     },
     Refusal {

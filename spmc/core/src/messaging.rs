@@ -402,15 +402,16 @@ pub(crate) fn is_pinned_elsewhere(config: &PartitionConfig, vcpu: VcpuId, core: 
     config.vcpus > 1 && usize::from(vcpu.index) != core
 }
 
-/// A message as its receiver sees it: a 32-bit one has no upper halves, and only REQ2 and RESP2 have x8 to x17.
+/// A message as its receiver sees it: the identities have no upper half, a 32-bit one has none at all, and only REQ2 and RESP2
+/// have x8 to x17.
 fn message(regs: &Regs) -> Regs {
     let function = regs.function();
     let mut out = *regs;
     out.0[0] = u64::from(function);
+    out.0[1] &= 0xffff_ffff;
     if matches!(function, function::MSG_SEND_DIRECT_REQ2 | function::MSG_SEND_DIRECT_RESP2) {
         return out;
     }
-    out.0[1] &= 0xffff_ffff;
     out.0[2] &= 0xffff_ffff;
     if !function::is_64_bit(function) {
         for x in &mut out.0[3..8] {
