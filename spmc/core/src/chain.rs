@@ -11,7 +11,7 @@ use crate::messaging::is_pinned_elsewhere;
 use crate::partition::NormalWorldInterrupts;
 use crate::spmc::{Spmc, carries_extended_registers};
 use crate::vcpu::{Caller, Model, RunState, VcpuId};
-use bulkhead_ffa::{Regs, Status, function};
+use bulkhead_ffa::{Regs, Status, function, message};
 
 /// What happens after a partition's call was decided.
 pub(crate) enum Next {
@@ -101,6 +101,20 @@ impl Spmc {
             Exit::Register(access) => self.register_access(machine, vcpu, access),
             Exit::Fault(fault) => self.fail(machine, vcpu, &fault),
         }
+    }
+
+    /// The call that a partition has just made, if it is one that neither runs anybody else nor ends anything: puts its answer
+    /// where it asked. Otherwise `false`, and nothing is done.
+    pub(crate) fn answer_at_once<M: Machine>(&self, machine: &mut M, vcpu: VcpuId) -> bool {
+        if !is_answered_at_once(machine.regs(vcpu).function()) {
+            return false;
+        }
+        let regs = *machine.regs(vcpu);
+        let call = Call { from: From::Partition(vcpu), regs: &regs };
+        self.endpoint(call.from).spoken.lock();
+        let answer = self.common_call(machine, &call);
+        machine.regs(vcpu).set_message(answer.unwrap_or_else(message::error));
+        true
     }
 
     /// One call of a partition.
@@ -268,6 +282,27 @@ impl Spmc {
             _ => Next::Done(Regs::error(Status::Aborted)),
         }
     }
+}
+
+/// Calls of partitions that [`Spmc::common_call`] answers, of those that are frequent while a request is processed.
+const fn is_answered_at_once(function: u32) -> bool {
+    matches!(
+        function,
+        function::FEATURES
+            | function::ID_GET
+            | function::RX_RELEASE
+            | function::MSG_SEND2
+            | function::MEM_SHARE_32
+            | function::MEM_SHARE_64
+            | function::MEM_RETRIEVE_REQ_32
+            | function::MEM_RETRIEVE_REQ_64
+            | function::MEM_RELINQUISH
+            | function::MEM_RECLAIM
+            | function::NOTIFICATION_SET
+            | function::NOTIFICATION_GET
+            | function::CONSOLE_LOG_32
+            | function::CONSOLE_LOG_64
+    )
 }
 
 /// Writes an answer or a message into a claimed vCPU's registers; `call` is the call that it answers.

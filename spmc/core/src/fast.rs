@@ -1,4 +1,5 @@
 //! The fast path: a direct request or FFA_RUN from the normal world to a partition that has nothing else to do than to answer.
+//! While it processes a request it may make calls that are answered at once (memory, notifications).
 //!
 //! It decides nothing that the general path ([`crate::messaging`], [`crate::chain`]) does not decide, and gives the same
 //! results; it recognises the usual case by few words and leaves everything else to that path, before it has changed
@@ -12,6 +13,7 @@
 //! | its vCPU | one compare-and-swap | not waiting (for FFA_RUN: nor preempted by itself) |
 //! | what waits for it | its virtual interrupts | anything pending or active, a timer |
 //! | it runs | the reason why it stopped | anything but a call or, where it is preempted by one, an interrupt |
+//! | another call | its function identifier | one that runs somebody else or ends something: what is answered at once gets that, and the vCPU is entered again |
 //! | the answer | x0 whole, x1 (whose upper half StMM fills with its sign), x2 (x3) | another function or party than the conversation asks for, reserved bits |
 //! | the way back | its pending interrupts; a byte of this core's | interrupts left unhandled, vCPUs that want the core, a delayed schedule receiver interrupt |
 //!
@@ -165,15 +167,19 @@ impl Spmc {
             self.fast_interrupted(machine, ids as u16, request, regs);
             return Tried::Put;
         }
-        // The answer's function identifier follows its request's; its parties are the request's, the other way round.
-        let answer = machine.regs_in(target.context);
-        let reserved = if extended { answer.0[2] | answer.0[3] } else { answer.0[2] };
-        if answer.0[0] != request.wrapping_add(1) || answer.0[1] as u32 != (ids as u32).rotate_left(16) || reserved != 0 {
-            self.take_over(machine, ids as u16, Some(Exit::Call), request, regs);
-            return Tried::Put;
+        loop {
+            // The answer's function identifier follows its request's; its parties are the request's, the other way round.
+            let answer = machine.regs_in(target.context);
+            let reserved = if extended { answer.0[2] | answer.0[3] } else { answer.0[2] };
+            if answer.0[0] == request.wrapping_add(1) && answer.0[1] as u32 == (ids as u32).rotate_left(16) && reserved == 0 {
+                break;
+            }
+            if !self.answer_and_enter(machine, ids as u16, request, regs) {
+                return Tried::Put;
+            }
         }
         if extended {
-            pass_extended(answer, regs);
+            pass_extended(machine.regs_in(target.context), regs);
         }
         self.fast_leave(machine, &target, ids as u16, regs, |machine| passed(request, machine.last_message(target.context)))
     }
@@ -315,6 +321,30 @@ impl Spmc {
             self.before_leaving(machine);
             machine.leave_to_normal_world();
         }
+    }
+
+    /// The vCPU that was just entered for `call` has made a call that is not the answer: if it is one that is answered at once,
+    /// gets that and is entered again. Whether it has stopped for a call then; if not, the answer for the normal world is in
+    /// `regs`.
+    #[cold]
+    #[inline(never)]
+    fn answer_and_enter<M: Machine>(&self, machine: &mut M, id: u16, call: u64, regs: &mut Regs) -> bool {
+        let vcpu = self.usual_vcpu(machine, id);
+        if !self.answer_at_once(machine, vcpu) {
+            self.take_over(machine, id, Some(Exit::Call), call, regs);
+            return false;
+        }
+        let (partition, state) = self.vcpu(vcpu);
+        let target = Target { partition, usual: 0, state, index: vcpu.index, context: machine.context(vcpu) };
+        if !self.has_nothing_to_tell(machine, &target) {
+            self.take_over(machine, id, None, call, regs);
+            return false;
+        }
+        let called = machine.enter(target.context);
+        if !called {
+            self.fast_interrupted(machine, id, call, regs);
+        }
+        called
     }
 
     /// The vCPU that was just entered for `call` has stopped, not for a call of its own: what the normal world gets of it in
