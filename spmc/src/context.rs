@@ -252,6 +252,8 @@ pub struct VcpuContext {
     pub holders: Holders,
     /// It runs at S-EL0.
     pub s_el0: bool,
+    /// It is at S-EL0 and was not saved in an exception that its EL1 vectors were about to forward: [`Exception`] is nothing to it.
+    pub rests_at_el0: bool,
     /// It has an emulated distributor.
     pub distributor: bool,
     /// EL1 and EL0 registers, when not on a core; the last group if it runs at S-EL1.
@@ -294,6 +296,7 @@ impl VcpuContext {
         hcr: 0,
         holders: Holders::UNKNOWN,
         s_el0: false,
+        rests_at_el0: false,
         distributor: false,
         lower: Lower::ZERO,
         lines: 0,

@@ -260,14 +260,16 @@ impl Cpu {
         if !usual || !self.virtual_timer.may_stay() {
             return false;
         }
-        self.world_mask = gic::priority_mask();
-        if context.s_el0 {
+        if context.rests_at_el0 {
             self.world.lower.save_for_el0();
             context.lower.common.load();
+        } else if context.s_el0 {
+            return false;
         } else {
             self.world.lower.save();
             context.lower.load();
         }
+        self.world_mask = gic::priority_mask();
         self.held = context.holders;
         sysreg::hcr_el2::write(context.hcr);
         // CPTR_EL2 is TRAP_ALL whenever the normal world's FP/SIMD registers are in the core (`simd::load_world`).
@@ -356,7 +358,8 @@ impl Cpu {
                 self.world_mask = gic::priority_mask();
             }
         } else if let Some(context) = holder.context() {
-            if context.is_at_el0() {
+            context.rests_at_el0 = context.is_at_el0();
+            if context.rests_at_el0 {
                 context.lower.common.save_el0();
             } else {
                 context.lower.common.save();
@@ -530,6 +533,7 @@ impl Machine for Cpu {
         context.pstate = if s_el0 { PSTATE_EL0 } else { PSTATE_EL1H };
         context.hcr = hcr::PARTITION;
         context.s_el0 = s_el0;
+        context.rests_at_el0 = s_el0;
         context.call = exit::usual_call(s_el0);
         context.holders = Holders::while_runs(vcpu, s_el0);
         context.distributor = SPMC.partition(vcpu.partition).is_some_and(|(_, config)| config.distributor);
