@@ -59,9 +59,9 @@ const PHYSICAL_COUNTER: u64 = 1;
 const TRAP_VIRTUAL_TIMER: u64 = 1 << 13;
 /// How often partitions' timers interrupt a core, at the most.
 const ALARMS_PER_SECOND: u64 = 20_000;
-/// PSTATE at entry of a partition at S-EL0.
 /// General-purpose register that a vCPU's index is in when it starts.
 const ENTRY_INDEX: usize = 4;
+/// PSTATE at entry of a partition at S-EL0.
 const PSTATE_EL0: u64 = 0x3c0;
 /// SCTLR_EL1 of S-EL0 partitions: MMU, caches, stack alignment checks; EL0 may use WFI, WFE, DC ZVA, CTR_EL0 and cache maintenance.
 const SCTLR_S_EL0: u64 = SCTLR_RESET | 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 18 | 1 << 26;
@@ -298,7 +298,7 @@ impl Cpu {
         true
     }
 
-    /// [`Machine::enter`] where more is to be done.
+    /// [`Machine::enter`] where more is to be done, or less: the vCPU's registers are here.
     #[inline(never)]
     fn enter_unusually(&mut self, context: &mut VcpuContext) -> bool {
         let vcpu = context.holders.of(Group::Common).vcpu();
@@ -503,6 +503,10 @@ impl Machine for Cpu {
         }
         let (stop, esr) = context::enter(context);
         stop == RawExit::SYNCHRONOUS && exit::is_call(context, esr) || self.note_stop(context, stop, esr)
+    }
+
+    fn enter_again(&mut self, context: context::Handle) -> bool {
+        self.enter_unusually(context.get())
     }
 
     fn why_stopped(&mut self, vcpu: VcpuId) -> Exit {

@@ -512,6 +512,10 @@ impl Machine for Fake {
         self.stopped.is_none()
     }
 
+    fn enter_again(&mut self, vcpu: VcpuId) -> bool {
+        self.enter(vcpu)
+    }
+
     fn why_stopped(&mut self, _: VcpuId) -> Exit {
         self.stopped.take().expect("a vCPU that has just stopped")
     }

@@ -340,7 +340,7 @@ impl Spmc {
             self.take_over(machine, id, None, call, regs);
             return false;
         }
-        let called = machine.enter(target.context);
+        let called = machine.enter_again(target.context);
         if !called {
             self.fast_interrupted(machine, id, call, regs);
         }

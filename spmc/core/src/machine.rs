@@ -98,7 +98,10 @@ pub trait Machine: memory::PageTables {
     /// call. If not, [`Self::why_stopped`] is asked next.
     fn enter(&mut self, context: Self::Context) -> bool;
 
-    /// Why the vCPU stopped that [`Self::enter`] has just run. It may go on first, where nobody needs to know.
+    /// [`Self::enter`] of a vCPU that has just stopped for a call, and got its answer.
+    fn enter_again(&mut self, context: Self::Context) -> bool;
+
+    /// Why the vCPU stopped that [`Self::enter`] or [`Self::enter_again`] has just run. It may go on first, where nobody needs to know.
     fn why_stopped(&mut self, vcpu: VcpuId) -> Exit;
 
     /// [`Self::leave_to_normal_world`] after [`Self::enter`] of this vCPU has stopped for a call.

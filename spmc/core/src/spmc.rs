@@ -31,8 +31,8 @@ const TABLE_ORDER: u64 = 0x0706_0504_0302_0100;
 ///
 /// A fresh one is all zero bits: it is a static of the binary, and so costs nothing in the image.
 ///
-/// Locks are taken in the order in which the fields stand, a partition's mailbox before the memory lock; none is held
-/// while a partition runs.
+/// Locks are taken in this order: mailboxes of partitions, the normal world's, virtual machines', notifications, memory,
+/// consoles; none is held while a partition runs.
 #[repr(C)]
 pub struct Spmc {
     /// What each core has to look after before it goes to the normal world: bits of [`attention`]. With `normal_world`'s
