@@ -313,6 +313,8 @@ impl Cpu {
     #[inline(never)]
     fn note_stop(&mut self, context: &mut VcpuContext, stop: RawExit, esr: u64) -> bool {
         context.note_syndrome(esr);
+        // It was entered with both lines down, whatever an earlier run left here; it may go on before they are set anew.
+        context.lines = 0;
         self.stop = stop;
         false
     }
