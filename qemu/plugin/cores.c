@@ -17,44 +17,11 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
-
-/* --- What QEMU offers (count.c says why it is declared here) ----------------------------------------------------- */
-
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-struct qemu_plugin_scoreboard;
-typedef struct {
-    struct qemu_plugin_scoreboard *score;
-    size_t offset;
-} counter;
-typedef uint32_t access;
-enum inline_operation { INLINE_ADD, INLINE_STORE };
-enum registers { NO_REGISTERS };
-enum direction { READS = 1, WRITES, BOTH };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, void (*)(plugin_id, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, void (*)(unsigned, void *), enum registers, void *);
-void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *, enum inline_operation, counter, uint64_t);
-void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, void (*)(unsigned, access, uint64_t, void *), enum registers,
-                                      enum direction, void *);
-unsigned qemu_plugin_mem_size_shift(access);
-bool qemu_plugin_mem_is_store(access);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
-uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
-size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *, void *, size_t);
-struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t);
-void *qemu_plugin_scoreboard_find(struct qemu_plugin_scoreboard *, unsigned);
+#include "qemu.h"
 
 EXPORT int qemu_plugin_version = 4;
 
@@ -113,7 +80,7 @@ static void handed_over(struct core *core, uint64_t instruction, uint64_t line) 
     core->handovers[n].times++;
 }
 
-static void accessed(unsigned vcpu, access access, uint64_t address, void *instruction) {
+static void accessed(unsigned vcpu, access_info access, uint64_t address, void *instruction) {
     if (vcpu >= MAX_CORES) {
         return;
     }
@@ -164,15 +131,6 @@ static void end(unsigned vcpu, void *data) {
 
 /* --- Instrumentation --------------------------------------------------------------------------------------------- */
 
-#define HINT_BEGIN 0xd5032fdfu /* HINT #0x7e */
-#define HINT_END 0xd5032fffu   /* HINT #0x7f */
-
-static bool is_atomic_store(uint32_t opcode) {
-    return (opcode & 0x3fc00000) == 0x08000000     /* STXR, STLXR, STXP, STLXP, CASP */
-           || (opcode & 0x3fa07c00) == 0x08a07c00  /* CAS */
-           || (opcode & 0x3b200c00) == 0x38200000; /* LDADD and its like, SWP */
-}
-
 static void add(struct qemu_plugin_insn *insn, size_t offset) {
     qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD, (counter){scoreboard, offset}, 1);
 }
@@ -194,7 +152,7 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block) {
                 add(insn, offsetof(struct counts, atomics));
             }
             void *address = (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn);
-            qemu_plugin_register_vcpu_mem_cb(insn, accessed, NO_REGISTERS, BOTH, address);
+            qemu_plugin_register_vcpu_mem_cb(insn, accessed, NO_REGISTERS, READS_AND_WRITES, address);
         }
     }
 }
