@@ -303,10 +303,9 @@ impl Cpu {
     fn enter_unusually(&mut self, context: &mut VcpuContext) -> bool {
         let vcpu = context.holders.of(Group::Common).vcpu();
         context.lines = 0;
-        self.switch_to(vcpu, context);
-        let (stop, esr) = context::enter(context);
-        self.look_at_timer(vcpu);
-        stop == RawExit::SYNCHRONOUS && exit::is_call(context, esr) || self.note_stop(context, stop, esr)
+        let stop = self.run_once(vcpu, context);
+        self.stop = stop.unwrap_or(RawExit::SYNCHRONOUS);
+        stop.is_none()
     }
 
     /// Keeps why a vCPU stopped; `false`.
@@ -319,11 +318,18 @@ impl Cpu {
         false
     }
 
-    /// A vCPU has stopped, which may have set its timer.
-    fn look_at_timer(&mut self, vcpu: VcpuId) {
+    /// Runs a vCPU until it stops, whatever the core holds: for a call, or what is returned; its syndrome is in the context then.
+    fn run_once(&mut self, vcpu: VcpuId, context: &mut VcpuContext) -> Option<RawExit> {
+        self.switch_to(vcpu, context);
+        let (stop, esr) = context::enter(context);
         if self.virtual_timer.changed(vcpu) {
             SPMC.set_alarm(self);
         }
+        if stop == RawExit::SYNCHRONOUS && exit::is_call(context, esr) {
+            return None;
+        }
+        context.note_syndrome(esr);
+        Some(stop)
     }
 
     /// Runs a vCPU on until there is something to tell of; `stop` is what it has stopped for already.
@@ -331,19 +337,7 @@ impl Cpu {
         let mut retries = 0;
         loop {
             let context = context(vcpu);
-            let stop = match stop.take() {
-                Some(stop) => stop,
-                None => {
-                    self.switch_to(vcpu, context);
-                    let (stop, esr) = context::enter(context);
-                    self.look_at_timer(vcpu);
-                    if stop == RawExit::SYNCHRONOUS && exit::is_call(context, esr) {
-                        return Exit::Call;
-                    }
-                    context.note_syndrome(esr);
-                    stop
-                }
-            };
+            let Some(stop) = stop.take().or_else(|| self.run_once(vcpu, context)) else { return Exit::Call };
             if let Some(exit) = self.judge(vcpu, context, stop, &mut retries) {
                 return exit;
             }

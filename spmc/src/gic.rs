@@ -214,18 +214,15 @@ pub fn interface_was_changed() -> bool {
 /// By the architecture a partition at S-EL1 reaches only the virtual interface, whose registers trap. QEMU judges that by the
 /// rules from before Secure EL2, too, and lets S-EL1 at the physical one. The priority mask is the caller's to restore.
 pub fn take_interface_back() {
-    let control = sysreg::icc_ctlr_el1::read();
-    if control & (SPLIT_DEACTIVATION | COMMON_BINARY_POINT) != SPLIT_DEACTIVATION {
+    if interface_was_changed() {
+        let control = sysreg::icc_ctlr_el1::read();
         sysreg::icc_ctlr_el1::write(control & !COMMON_BINARY_POINT | SPLIT_DEACTIVATION);
-    }
-    if sysreg::icc_igrpen1_el1::read() & 1 == 0 {
         sysreg::icc_igrpen1_el1::write(1);
-    }
-    // Bulkhead drops a priority as soon as it has acknowledged it: what is active here was acknowledged by somebody else.
-    if sysreg::icc_ap1r0_el1::read() != 0 {
+        // Bulkhead drops a priority as soon as it has acknowledged it: what is active here was acknowledged by somebody else.
         sysreg::icc_ap1r0_el1::write(0);
+        // In force before anything that depends on it is read.
+        isb();
     }
-    isb();
 }
 
 /// The priority mask.

@@ -35,7 +35,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
     ("pointer authentication keys", &["cpu.rs release_keys"]),
     ("FP/SIMD", &["simd.rs", "cpu.rs release_simd", "cpu.rs take_simd"]),
-    ("timers", &["virtual_timer.rs", "timer.rs", "cpu.rs set_timer", "cpu.rs look_at_timer"]),
+    ("timers", &["virtual_timer.rs", "timer.rs", "cpu.rs set_timer"]),
     ("interrupts: what waits, lines, priority mask", &["interrupts.rs", "virtual_interrupts.rs", "gic.rs", "cpu.rs set_virtual_lines", "cpu.rs take_interface_back"]),
     ("message: x0 to x17 between the parties", &["fast.rs passed", "fast.rs pass_extended", "fast.rs narrow", "fast.rs bare", "cpu.rs last_message", "cpu.rs regs_in"]),
     ("vCPU: claim, conversation, publish", &["vcpu.rs"]),

@@ -139,15 +139,16 @@ impl Spmc {
         let extended = is_extended(request);
         // Sender in bits 31..16, of the normal world; receiver in bits 15..0.
         let ids = x[1];
-        if ids >> 31 != 0 || !self.normal_world.spoken.is_locked_at(0) {
+        if ids >> 31 != 0 {
             return Tried::Unusual;
         }
         let Some(target) = self.usual_target(machine, ids as u16) else { return Tried::Unusual };
-        if !extended {
-            if target.usual & usual::DIRECT == 0 || x[2] != 0 {
-                return Tried::Unusual;
-            }
-        } else if !self.may_extend(&target, x[2], x[3]) {
+        let usual = if extended {
+            self.may_extend(&target, x[2], x[3])
+        } else {
+            target.usual & usual::DIRECT != 0 && x[2] == 0 && self.normal_world.spoken.is_locked_at(0)
+        };
+        if !usual {
             return Tried::Unusual;
         }
         if target.state.claim(RunState::Waiting).is_err() {
@@ -159,27 +160,21 @@ impl Spmc {
         if extended {
             pass_extended(regs, message);
         }
-        if !self.has_nothing_to_tell(machine, &target) {
-            self.take_over(machine, ids as u16, None, request, regs);
+        if !self.run_for_call(machine, &target, ids as u16, request, regs, false) {
             return Tried::Put;
         }
-        if !machine.enter(target.context) {
-            self.fast_interrupted(machine, ids as u16, request, regs);
-            return Tried::Put;
-        }
+        // Its parties are the request's, the other way round.
         loop {
-            // The answer's function identifier follows its request's; its parties are the request's, the other way round.
             let answer = machine.regs_in(target.context);
-            let reserved = if extended { answer.0[2] | answer.0[3] } else { answer.0[2] };
-            if answer.0[0] == request.wrapping_add(1) && answer.0[1] as u32 == (ids as u32).rotate_left(16) && reserved == 0 {
+            if is_answer(answer, request, (ids as u32).rotate_left(16)) {
+                if extended {
+                    pass_extended(answer, regs);
+                }
                 break;
             }
             if !self.answer_and_enter(machine, ids as u16, request, regs) {
                 return Tried::Put;
             }
-        }
-        if extended {
-            pass_extended(machine.regs_in(target.context), regs);
         }
         self.fast_leave(machine, &target, ids as u16, regs, |machine| passed(request, machine.last_message(target.context)))
     }
@@ -220,12 +215,7 @@ impl Spmc {
             }
             Err(_) => return Tried::Unusual,
         }
-        if !self.has_nothing_to_tell(machine, &target) {
-            self.take_over(machine, id, None, RUN, regs);
-            return Tried::Put;
-        }
-        if !machine.enter(target.context) {
-            self.fast_interrupted(machine, id, RUN, regs);
+        if !self.run_for_call(machine, &target, id, RUN, regs, false) {
             return Tried::Put;
         }
         let answer = machine.regs_in(target.context);
@@ -251,12 +241,10 @@ impl Spmc {
     /// Whether a vCPU that was preempted and goes on answers the direct `request` that it was entered with.
     #[inline(never)]
     fn fast_resumed<C>(&self, target: &Target<'_, C>, id: u16, request: u64, answer: &Regs, regs: &mut Regs) -> bool {
-        let extended = is_extended(request);
-        let reserved = if extended { answer.0[2] | answer.0[3] } else { answer.0[2] };
         let direct = request & !WIDE == REQUEST_32 || request == REQUEST2;
-        let ids = |requester: EndpointId| u64::from(id) << 16 | u64::from(requester.0);
-        let answers = direct && answer.0[0] == request.wrapping_add(1) && reserved == 0 && target.state.normal_world_caller().is_some_and(|requester| answer.0[1] & LOW_HALF == ids(requester));
-        if answers && extended {
+        let ids = |requester: EndpointId| u32::from(id) << 16 | u32::from(requester.0);
+        let answers = direct && target.state.normal_world_caller().is_some_and(|requester| is_answer(answer, request, ids(requester)));
+        if answers && is_extended(request) {
             pass_extended(answer, regs);
         }
         answers
@@ -280,13 +268,30 @@ impl Spmc {
         VcpuId { partition, index }
     }
 
-    /// Whether a claimed vCPU has no interrupt to handle, so that both its lines are down. (One of another partition's that
-    /// came for this core from elsewhere takes the core from it by itself, as a secure interrupt.)
+    /// Runs a claimed vCPU whose registers are set, perhaps `again`, if it has no interrupt to handle. (One of another
+    /// partition's that came for this core from elsewhere takes the core from it by itself, as a secure interrupt.) Whether it
+    /// has stopped for a call; if not, the answer to `call` is in `regs`.
     #[inline(always)]
-    fn has_nothing_to_tell<M: Machine>(&self, machine: &M, target: &Target<'_, M::Context>) -> bool {
+    fn run_for_call<M: Machine>(
+        &self,
+        machine: &mut M,
+        target: &Target<'_, M::Context>,
+        id: u16,
+        call: u64,
+        regs: &mut Regs,
+        again: bool,
+    ) -> bool {
         target.state.enter_on(machine.core());
         // A partition that has failed meanwhile has nothing usual about it any more.
-        target.state.interrupts.are_quiet() && target.partition.fast.load(Ordering::Relaxed) != 0
+        if !target.state.interrupts.are_quiet() || target.partition.fast.load(Ordering::Relaxed) == 0 {
+            self.take_over(machine, id, None, call, regs);
+            return false;
+        }
+        let called = if again { machine.enter_again(target.context) } else { machine.enter(target.context) };
+        if !called {
+            self.fast_interrupted(machine, id, call, regs);
+        }
+        called
     }
 
     /// The conversation has ended with `answer`: the core goes back to the normal world.
@@ -336,15 +341,7 @@ impl Spmc {
         }
         let (partition, state) = self.vcpu(vcpu);
         let target = Target { partition, usual: 0, state, index: vcpu.index, context: machine.context(vcpu) };
-        if !self.has_nothing_to_tell(machine, &target) {
-            self.take_over(machine, id, None, call, regs);
-            return false;
-        }
-        let called = machine.enter_again(target.context);
-        if !called {
-            self.fast_interrupted(machine, id, call, regs);
-        }
-        called
+        self.run_for_call(machine, &target, id, call, regs, true)
     }
 
     /// The vCPU that was just entered for `call` has stopped, not for a call of its own: what the normal world gets of it in
@@ -374,6 +371,14 @@ impl Spmc {
         regs.0[0] = call;
         answer(regs, &reply);
     }
+}
+
+/// Whether a message is the answer to a direct request, between these parties.
+#[inline(always)]
+fn is_answer(message: &Regs, request: u64, ids: u32) -> bool {
+    // The answer's function identifier follows its request's. x2 is reserved, and x3 in an extended one.
+    let [x0, x1, x2, x3, ..] = message.0;
+    x0 == request.wrapping_add(1) && x1 as u32 == ids && if is_extended(request) { x2 == 0 && x3 == 0 } else { x2 == 0 }
 }
 
 /// Whether one of the partition's services has this identity, given as in the registers of REQ2.
