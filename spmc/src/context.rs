@@ -16,7 +16,7 @@
 #![expect(unsafe_code, reason = "entry into partitions, and the save areas that assembly fills")]
 
 use bulkhead_core::{MAX_CORES, MAX_PARTITIONS, VcpuId};
-use crate::cpu::Holders;
+use crate::holders::Holders;
 use crate::sysreg;
 use bulkhead_ffa::{Message, Regs};
 use core::cell::UnsafeCell;

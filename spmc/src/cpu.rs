@@ -4,6 +4,7 @@
 //! partition's when another one or the normal world does.
 
 use crate::context::{self, PSTATE_EL1H, SCTLR_RESET, CommonRegister, Keys, Lower, RawExit, VcpuContext, context};
+use crate::holders::{Group, Holder, Holders};
 use crate::physical;
 use crate::system::{self, SPMC};
 use crate::sysreg::{self, isb};
@@ -70,68 +71,9 @@ const FP_AT_EL0: u64 = 3 << 20;
 /// CNTKCTL_EL1 that lets EL0 read the counters.
 const COUNTERS_AT_EL0: u64 = 3;
 
-/// Whose registers a core holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Holder(u16);
-
-impl Holder {
-    const NORMAL_WORLD: Self = Self(0xffff);
-    /// They were saved, and nobody's are loaded.
-    const NOBODY: Self = Self(0xfffe);
-
-    fn of(vcpu: VcpuId) -> Self {
-        Self(u16::from(vcpu.partition) << 8 | u16::from(vcpu.index))
-    }
-
-    /// The vCPU that it is.
-    const fn vcpu(self) -> VcpuId {
-        let [partition, index] = self.0.to_be_bytes();
-        VcpuId { partition, index }
-    }
-
-    /// The context of the vCPU that it is.
-    fn context<'a>(self) -> Option<&'a mut VcpuContext> {
-        (self.0 < Self::NOBODY.0).then(|| context(self.vcpu()))
-    }
-}
-
-/// Groups of registers that have one holder each; [`Exception`] goes with the first.
-#[derive(Clone, Copy)]
-enum Group {
-    Common = 0,
-    El1 = 1,
-    Keys = 2,
-    Simd = 3,
-}
-
-/// Whose registers a core holds, by group: 16 bits each, so that one comparison tells that all are whose they should be.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Holders(u64);
-
-impl Holders {
-    const NORMAL_WORLD: Self = Self(u64::MAX);
-    /// Not decided yet. All zero bits, as a fresh context is: it takes no room in the image.
-    pub const UNKNOWN: Self = Self(0);
-
-    /// While a vCPU runs that needs the first group, and at S-EL1 the second.
-    fn while_runs(vcpu: VcpuId, s_el0: bool) -> Self {
-        let mut holders = Self::NORMAL_WORLD;
-        holders.set(Group::Common, Holder::of(vcpu));
-        if !s_el0 {
-            holders.set(Group::El1, Holder::of(vcpu));
-        }
-        holders
-    }
-
-    fn of(self, group: Group) -> Holder {
-        Holder((self.0 >> (16 * group as u32)) as u16)
-    }
-
-    fn set(&mut self, group: Group, holder: Holder) {
-        let shift = 16 * group as u32;
-        self.0 = self.0 & !(0xffff << shift) | u64::from(holder.0) << shift;
-    }
+/// The context of the vCPU that a holder is.
+fn context_of<'a>(holder: Holder) -> Option<&'a mut VcpuContext> {
+    holder.is_vcpu().then(|| context(holder.vcpu()))
 }
 
 /// This core.
@@ -353,7 +295,7 @@ impl Cpu {
             if !self.held_back {
                 self.world_mask = gic::priority_mask();
             }
-        } else if let Some(context) = holder.context() {
+        } else if let Some(context) = context_of(holder) {
             context.rests_at_el0 = context.is_at_el0();
             if context.rests_at_el0 {
                 context.lower.common.save_el0();
@@ -369,7 +311,7 @@ impl Cpu {
         let holder = self.held.of(Group::El1);
         if holder == Holder::NORMAL_WORLD {
             self.world.lower.el1.save();
-        } else if let Some(context) = holder.context() {
+        } else if let Some(context) = context_of(holder) {
             context.lower.el1.save();
             self.take_interface_back();
         }
@@ -380,7 +322,7 @@ impl Cpu {
         let holder = self.held.of(Group::Keys);
         if holder == Holder::NORMAL_WORLD {
             self.world.keys.save();
-        } else if let Some(context) = holder.context() {
+        } else if let Some(context) = context_of(holder) {
             context.keys.save();
         }
         self.held.set(Group::Keys, Holder::NOBODY);
@@ -407,7 +349,7 @@ impl Cpu {
         let holder = self.held.of(Group::Simd);
         if holder == Holder::NORMAL_WORLD {
             simd::save_world(self.core);
-        } else if let Some(context) = holder.context() {
+        } else if let Some(context) = context_of(holder) {
             simd::save(&mut context.simd);
         }
         self.held.set(Group::Simd, Holder::NOBODY);

@@ -25,6 +25,8 @@ mod features;
 #[cfg(target_os = "none")]
 mod gic;
 #[cfg(target_os = "none")]
+mod holders;
+#[cfg(target_os = "none")]
 mod image;
 #[cfg(target_os = "none")]
 mod interface_calls;
@@ -32,6 +34,7 @@ mod interface_calls;
 mod life;
 #[cfg(target_os = "none")]
 mod mmu;
+#[cfg(target_os = "none")]
 mod normal_world;
 #[cfg(target_os = "none")]
 mod physical;
@@ -49,4 +52,5 @@ mod system;
 mod table_pool;
 #[cfg(target_os = "none")]
 mod traps;
+#[cfg(target_os = "none")]
 mod virtual_timer;
