@@ -117,7 +117,7 @@ mutants! {
     "memory": "lent memory is lent again" in "core/src/memory/ledger.rs":
         "held.is_exclusive()" => "true",
     "isolation": "relinquished memory stays reachable" in "core/src/memory/ledger.rs":
-        "holder.clear(run.start, run.pages, secure)" => "let _ = (&mut *holder, run, secure)",
+        "holder.clear(run.start, run.pages, secure)" => "_ = (&mut *holder, run, secure)",
 
     "memory-rules": "execution of shared memory is the lender's to say" in "core/src/memory/send.rs":
         "!specified_rightly || «executes» {" => "false",
