@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::build::{edk2, linux, optee, tfa, uboot};
+use crate::build::{edk2, linux, optee, second_optee, tfa, uboot};
 use crate::graph::{self, Artifacts};
 use crate::limits;
 use crate::machine::{MEMORY, Machine};
@@ -17,6 +17,8 @@ use crate::toolchain::{self, Crate, Image, Profile};
 
 /// Name of OP-TEE in systems, and in the SPMC's manifest.
 pub const OPTEE: &str = "op-tee";
+/// Name of the second OP-TEE, which is there if asked for.
+pub const SECOND_OPTEE: &str = "second-op-tee";
 /// Name of StMM.
 pub const STMM: &str = "stmm";
 /// Name of the MM gateway, which is there with U-Boot only.
@@ -51,6 +53,8 @@ pub struct Changes {
     pub memory: u32,
     /// Partitions that are not there.
     pub without: Vec<String>,
+    /// Whether there is a second OP-TEE. The memory of one is then that of two.
+    pub second_optee: bool,
     /// The normal world's firmware.
     pub firmware: Firmware,
     /// What the normal world starts with in place of its firmware; there is no disk then.
@@ -76,6 +80,9 @@ impl Chain {
         let mut recipes: Vec<Box<dyn Recipe>> = vec![Box::new(tfa::Tfa)];
         if changes.has(OPTEE) {
             recipes.push(Box::new(optee::Optee));
+        }
+        if changes.second_optee {
+            recipes.push(Box::new(second_optee::SecondOptee));
         }
         if changes.has(STMM) {
             recipes.push(Box::new(edk2::Stmm));
@@ -119,7 +126,7 @@ impl Chain {
         if self.changes.has(OPTEE) {
             partitions.push(Partition {
                 name: OPTEE.into(),
-                manifest: project.root.join("manifests/optee.dts"),
+                manifest: project.root.join(if self.changes.second_optee { "manifests/optee-with-second.dts" } else { "manifests/optee.dts" }),
                 image: self.artifacts.file("optee", "tee-raw.bin")?,
                 load_address: 0x0e60_0000,
                 uuid: "486178e0-e7f8-11e3-bc5e-0002a5d5c51b".into(),
@@ -137,6 +144,16 @@ impl Chain {
                 format: Format::TransferList,
             });
         }
+        if self.changes.second_optee {
+            partitions.push(Partition {
+                name: SECOND_OPTEE.into(),
+                manifest: project.root.join("manifests/second-optee.dts"),
+                image: self.artifacts.file("second-optee", "tee-raw.bin")?,
+                load_address: 0x0eb0_0000,
+                uuid: "64cceb97-44b3-4771-8e3e-1751f0ae65fb".into(),
+                format: Format::Sptool,
+            });
+        }
         if let Some(gateway) = &self.gateway {
             partitions.push(Partition {
                 name: GATEWAY.into(),
@@ -148,6 +165,7 @@ impl Chain {
             });
         }
         let (firmware, spmc_manifest) = match self.changes.firmware {
+            Firmware::Uefi if self.changes.second_optee => (("uefi", "QEMU_EFI.fd"), "manifests/spmc-second-os.dts"),
             Firmware::Uefi => (("uefi", "QEMU_EFI.fd"), "manifests/spmc.dts"),
             Firmware::UBoot => ((uboot::NAME, "u-boot.bin"), "manifests/spmc-u-boot.dts"),
         };
@@ -185,7 +203,7 @@ impl Chain {
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { memory: MEMORY, without: Vec::new(), firmware: Firmware::Uefi, normal_world: None }
+        Self { memory: MEMORY, without: Vec::new(), second_optee: false, firmware: Firmware::Uefi, normal_world: None }
     }
 }
 

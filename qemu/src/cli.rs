@@ -183,6 +183,9 @@ pub struct RunOptions {
     /// Leave a partition out (op-tee or stmm; with U-Boot, mm-gateway).
     #[arg(long, value_name = "PARTITION", conflicts_with = "sp")]
     pub without: Vec<String>,
+    /// A second OP-TEE beside the first, with which it shares out the memory (`partitions/second-os`).
+    #[arg(long, conflicts_with_all = ["firmware", "sp", "batch"])]
+    pub second_op_tee: bool,
     /// Start the normal world with this image (flat or ELF) at 0x60000000 and NS-EL2 in place of UEFI, without a disk.
     #[arg(long, value_name = "IMAGE", visible_alias = "normal-world")]
     pub bl33: Option<PathBuf>,
@@ -222,7 +225,7 @@ impl RunOptions {
     /// What of the chain is left out or replaced.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes { memory: self.memory, without: self.without.clone(), firmware: self.firmware, normal_world: self.bl33.clone() }
+        Changes { memory: self.memory, without: self.without.clone(), second_optee: self.second_op_tee, firmware: self.firmware, normal_world: self.bl33.clone() }
     }
 
     /// Whether somebody else's software is to run, or a run of its kind is asked for.

@@ -16,6 +16,8 @@ pub struct Boot {
     pub after: Option<&'static str>,
     /// Which StMM.
     pub stmm: StmmImage,
+    /// Whether there is a second OP-TEE.
+    pub second_optee: bool,
     /// Steps of the loader, separated by spaces.
     pub uefi: &'static str,
     /// Steps of Linux.
@@ -33,7 +35,7 @@ pub struct Boot {
 }
 
 /// Steps of Linux that go on for as many seconds as their argument says.
-const LASTING: &[&str] = &["peers"];
+const LASTING: &[&str] = &["peers", "neighbours"];
 
 impl Boot {
     /// Its steps of Linux, with those that last going on for `minutes`; `None` if none of them does.
@@ -56,6 +58,7 @@ pub const BOOTS: &[Boot] = &[
         shows: "discovery; variables from UEFI and Linux; a full store; keys enrolled; secure memory unreadable",
         after: None,
         stmm: StmmImage::Plain,
+        second_optee: false,
         uefi: "discovery setup-mode variables full",
         linux: "discovery secure-memory variables keys full",
         linux_full: "discovery secure-memory variables keys full",
@@ -69,6 +72,7 @@ pub const BOOTS: &[Boot] = &[
         shows: "everything kept over power-off; secure boot; xtest; xtest and variables at once",
         after: Some("first"),
         stmm: StmmImage::Plain,
+        second_optee: false,
         uefi: "persistence secure-boot",
         linux: "persistence xtest both",
         linux_full: "persistence xtest:full both",
@@ -82,6 +86,7 @@ pub const BOOTS: &[Boot] = &[
         shows: "OP-TEE and StMM talk: a trusted application and Linux share the variable store, one after the other and at once",
         after: None,
         stmm: StmmImage::Plain,
+        second_optee: false,
         uefi: "variables",
         linux: "peers",
         linux_full: "peers:60",
@@ -95,12 +100,36 @@ pub const BOOTS: &[Boot] = &[
         shows: "StMM goes wild and is ended, by name; OP-TEE serves on",
         after: None,
         stmm: StmmImage::Wild,
+        second_optee: false,
         uefi: "wild",
         linux: "contained",
         linux_full: "contained",
         expects: &["uefi.wild", "uefi.wild-later", "linux.op-tee-serves", "linux.variables-gone"],
         secure: &[r"stmm.*write .*at address 0x0*e604000"],
         silence: 120,
+        total: 600,
+    },
+    Boot {
+        name: "neighbours",
+        shows: "two OP-TEEs and StMM, each with its own memory, interrupts and clients, used at once; one is ended and the others go on",
+        after: None,
+        stmm: StmmImage::Plain,
+        second_optee: true,
+        uefi: "variables",
+        linux: "neighbours",
+        linux_full: "neighbours:60",
+        expects: &[
+            "uefi.create",
+            "linux.neighbours.bus",
+            "linux.neighbours.storage",
+            "linux.neighbours.both.first",
+            "linux.neighbours.both.second",
+            "linux.neighbours.both.variables",
+            "linux.neighbours.ended",
+            "linux.neighbours.first-serves",
+        ],
+        secure: &[r"second-op-tee.*read .*at address 0x0*e604000"],
+        silence: 180,
         total: 600,
     },
 ];

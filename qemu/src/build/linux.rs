@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::build::keys::{self, Keys};
 use crate::build::optee::{self, Optee};
+use crate::build::second_optee::{self, SecondOptee};
 use crate::exec;
 use crate::fetch::{DebSet, Pick};
 use crate::recipe::{Job, Recipe, Source};
@@ -25,10 +26,18 @@ use crate::toolchain::{self, Crate};
 const GUEST: &str = "partitions/linux/guest";
 const LOADER: &str = "partitions/linux/loader";
 const CLIENT: &str = "partitions/linux/client";
-/// The commands that the client, the TA and the pseudo TA have in common.
-const TA_INTERFACE: &str = "partitions/optee/include";
+/// The commands that clients, TAs and pseudo TAs have in common.
+const TA_INTERFACES: [&str; 2] = ["partitions/optee/include", "partitions/second-os/include"];
+/// Our clients: one source file each.
+const CLIENTS: [&str; 2] = ["ta-variables", "neighbours"];
 /// The modules that the guest loads, one a line, dependencies first.
 const MODULES: &str = "partitions/linux/guest/modules.order";
+
+/// Where the second OP-TEE's tee-supplicant looks for TAs (`partitions/linux/guest/init`).
+const SECOND_TAS: &str = "usr/lib/second-os";
+/// Of xtest's TAs, those that the second OP-TEE gets: for cryptography and storage.
+const SECOND_XTEST_TAS: [&str; 3] =
+    ["cb3e5ba0-adf1-11e0-998b-0002a5d5c51b", "b689f2a7-8adf-477a-9f99-32e90c0ad0a2", "731e279e-aafb-4575-a771-38caa6f0cca6"];
 
 /// The kernel's command line. Its own messages would take a second of boot time each few hundred lines: warnings only.
 const COMMAND_LINE: &str = "initrd=\\initrd.img console=ttyAMA0 loglevel=5 rdinit=/bulkhead/init\n";
@@ -162,7 +171,7 @@ impl Recipe for Userland {
     }
 }
 
-/// `ta-variables`, ours: the client of the TA for UEFI variables.
+/// Ours: `ta-variables`, the client of the TA for UEFI variables, and `neighbours`, that of two OP-TEEs.
 pub struct Client;
 
 impl Recipe for Client {
@@ -171,7 +180,7 @@ impl Recipe for Client {
     }
 
     fn summary(&self) -> String {
-        "our client of the TA for UEFI variables".into()
+        "our clients of TAs".into()
     }
 
     fn text(&self) -> &'static str {
@@ -183,7 +192,7 @@ impl Recipe for Client {
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        vec![CLIENT.into(), TA_INTERFACE.into()]
+        [CLIENT].iter().chain(&TA_INTERFACES).map(PathBuf::from).collect()
     }
 
     fn needs(&self) -> Vec<Box<dyn Recipe>> {
@@ -191,7 +200,7 @@ impl Recipe for Client {
     }
 
     fn outputs(&self) -> Vec<&'static str> {
-        vec!["ta-variables"]
+        CLIENTS.to_vec()
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
@@ -200,20 +209,17 @@ impl Recipe for Client {
             job.unpack_deb(deb, &headers)?;
         }
         let library = job.artifact("linux-userland")?.join("root/usr/lib/aarch64-linux-gnu/libteec.so.2");
-        job.run(
-            "compiling",
-            Command::new("aarch64-linux-gnu-gcc")
-                .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-                .arg(job.out().join("ta-variables"))
-                .arg(job.repo(CLIENT).join("ta-variables.c"))
-                .arg("-I")
-                .arg(job.repo(TA_INTERFACE))
-                .arg("-I")
-                .arg(headers.join("usr/include"))
-                // The C library that the guest has is newer than the one that this is compiled with.
-                .args(["-Wl,--allow-shlib-undefined"])
-                .arg(library),
-        )
+        for client in CLIENTS {
+            let mut compiler = Command::new("aarch64-linux-gnu-gcc");
+            compiler.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(job.out().join(client)).arg(job.repo(CLIENT).join(format!("{client}.c")));
+            for interface in TA_INTERFACES {
+                compiler.arg("-I").arg(job.repo(interface));
+            }
+            compiler.arg("-I").arg(headers.join("usr/include"));
+            // The C library that the guest has is newer than the one that this is compiled with.
+            job.run("compiling", compiler.arg("-Wl,--allow-shlib-undefined").arg(&library))?;
+        }
+        Ok(())
     }
 }
 
@@ -272,7 +278,7 @@ impl Recipe for Linux {
     }
 
     fn needs(&self) -> Vec<Box<dyn Recipe>> {
-        vec![Box::new(Kernel), Box::new(Userland), Box::new(Client), Box::new(Loader), Box::new(Keys), Box::new(Optee)]
+        vec![Box::new(Kernel), Box::new(Userland), Box::new(Client), Box::new(Loader), Box::new(Keys), Box::new(Optee), Box::new(SecondOptee)]
     }
 
     fn outputs(&self) -> Vec<&'static str> {
@@ -319,8 +325,19 @@ fn initramfs(job: &Job<'_>) -> Result<Vec<u8>> {
     archive.link("etc/profile", "/bulkhead/profile");
     archive.tree("", &job.artifact("linux-userland")?.join("root"))?;
     archive.tree("usr/lib/modules", &job.artifact("linux-kernel")?.join("modules"))?;
-    archive.file("usr/bin/ta-variables", 0o755, &read(&job.artifact("linux-client")?.join("ta-variables"))?);
+    for client in CLIENTS {
+        archive.file(&format!("usr/bin/{client}"), 0o755, &read(&job.artifact("linux-client")?.join(client))?);
+    }
     archive.file(&format!("usr/lib/optee_armtz/{}", optee::VARIABLES_TA), 0o644, &read(&job.artifact("optee")?.join(optee::VARIABLES_TA))?);
+    // TAs have a directory for each OP-TEE; this one is in both.
+    let notes = read(&job.artifact("second-optee")?.join(second_optee::NOTES_TA))?;
+    archive.dir(SECOND_TAS);
+    for dir in ["usr/lib/optee_armtz", SECOND_TAS] {
+        archive.file(&format!("{dir}/{}", second_optee::NOTES_TA), 0o644, &notes);
+    }
+    for ta in SECOND_XTEST_TAS {
+        archive.link(&format!("{SECOND_TAS}/{ta}.ta"), &format!("/usr/lib/optee_armtz/{ta}.ta"));
+    }
     archive.tree("bulkhead", &job.repo(GUEST))?;
     archive.dir("bulkhead/keys");
     for update in keys::UPDATE_FILES {

@@ -2,7 +2,7 @@
 //! (`partitions/optee/plat-bulkhead`) adds a pseudo TA to its vexpress platform; a TA of ours uses that.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -56,51 +56,85 @@ impl Recipe for Optee {
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
-        let source = job.unpack(&SOURCE, "optee")?;
         let ours = job.repo(OURS);
-        let platform = source.join("core/arch/arm/plat-bulkhead");
-        job.run("adding our platform", Command::new("cp").arg("-r").arg(ours.join("plat-bulkhead")).arg(&platform))?;
-        job.run("adding our platform", Command::new("cp").arg("-r").arg(ours.join("include")).arg(&platform))?;
-        let start = PACKAGE_BASE + IMAGE_OFFSET;
-        job.run(
-            "compiling",
-            Command::new("make")
-                .current_dir(&source)
-                .arg(format!("-j{}", job.cores()))
-                .args([
-                    "PLATFORM=bulkhead",
-                    "CROSS_COMPILE64=aarch64-linux-gnu-",
-                    "CFG_ARM64_core=y",
-                    "CFG_USER_TA_TARGETS=ta_arm64",
-                    // A partition of an SPMC at S-EL2, with its paravirtual interrupt calls in place of a GIC.
-                    "CFG_CORE_SEL2_SPMC=y",
-                    "CFG_ARM_GICV3=n",
-                    "CFG_CORE_HAFNIUM_INTC=y",
-                    "CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n",
-                    // The PKCS #11 token, which xtest's second suite wants and Debian's package of xtest has not.
-                    "CFG_IN_TREE_EARLY_TAS=pkcs11/fd02c9da-306c-48c7-a49c-bbd827ae86ee",
-                    // As many cores as the machine may have; the platform's default is four, and a fifth never starts.
-                    "CFG_TEE_CORE_NB_CORE=8",
-                    "O=out",
-                ])
-                .arg(format!("CFG_TZDRAM_START={start:#010x}"))
-                .arg(format!("CFG_TZDRAM_SIZE={:#010x}", END - start)),
-        )?;
-        let built = job.work().join("ours");
-        job.run("compiling our TA", Command::new("cp").arg("-r").arg(&ours).arg(&built))?;
-        let ta = built.join("ta/uefi_variables");
-        job.run(
-            "compiling our TA",
-            Command::new("make")
-                .arg("-C")
-                .arg(&ta)
-                .args(["CROSS_COMPILE=aarch64-linux-gnu-", "O=out"])
-                .arg(format!("TA_DEV_KIT_DIR={}", source.join("out/export-ta_arm64").display())),
-        )?;
-        for (dir, name) in [(source.join("out/core"), "tee-raw.bin"), (source.join("out/core"), "tee.elf"), (ta.join("out"), VARIABLES_TA)] {
-            let path = dir.join(name);
-            fs::copy(&path, job.out().join(name)).with_context(|| format!("OP-TEE's build did not make {}", path.display()))?;
-        }
-        Ok(())
+        let early_ta = "CFG_IN_TREE_EARLY_TAS=pkcs11/fd02c9da-306c-48c7-a49c-bbd827ae86ee";
+        // The PKCS #11 token is what xtest's second suite wants and Debian's package of xtest has not.
+        let source = core(job, &Platform { name: "bulkhead", dir: "plat-bulkhead", ours: &ours, start: PACKAGE_BASE, end: END }, &[early_ta])?;
+        let ta = ta(job, &source, &ours, "uefi_variables")?;
+        keep(job, &[(&source.join("out/core"), "tee-raw.bin"), (&source.join("out/core"), "tee.elf"), (&ta, VARIABLES_TA)])
     }
+}
+
+/// A platform of ours for OP-TEE, and where its package lies.
+pub(super) struct Platform<'a> {
+    /// OP-TEE's name for it: it becomes `core/arch/arm/plat-<name>`.
+    pub name: &'a str,
+    /// Its directory below `ours`; `include` beside it becomes its `include`.
+    pub dir: &'a str,
+    /// Our sources.
+    pub ours: &'a Path,
+    /// Where TF-A puts the package.
+    pub start: u64,
+    /// End of the memory.
+    pub end: u64,
+}
+
+/// Builds OP-TEE's core and its TA dev kit for `platform`, with `settings` beside those of every partition. Returns the directory of the sources.
+pub(super) fn core(job: &Job<'_>, platform: &Platform<'_>, settings: &[&str]) -> Result<PathBuf> {
+    let source = job.unpack(&SOURCE, "optee")?;
+    let target = source.join(format!("core/arch/arm/plat-{}", platform.name));
+    job.run("adding our platform", Command::new("cp").arg("-r").arg(platform.ours.join(platform.dir)).arg(&target))?;
+    job.run("adding our platform", Command::new("cp").arg("-r").arg(platform.ours.join("include")).arg(&target))?;
+    let start = platform.start + IMAGE_OFFSET;
+    job.run(
+        "compiling",
+        Command::new("make")
+            .current_dir(&source)
+            .arg(format!("-j{}", job.cores()))
+            .arg(format!("PLATFORM={}", platform.name))
+            .args([
+                "CROSS_COMPILE64=aarch64-linux-gnu-",
+                "CFG_ARM64_core=y",
+                "CFG_USER_TA_TARGETS=ta_arm64",
+                // A partition of an SPMC at S-EL2, with its paravirtual interrupt calls in place of a GIC.
+                "CFG_CORE_SEL2_SPMC=y",
+                "CFG_ARM_GICV3=n",
+                "CFG_CORE_HAFNIUM_INTC=y",
+                "CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n",
+                // As many cores as the machine may have; the platform's default is four, and a fifth never starts.
+                "CFG_TEE_CORE_NB_CORE=8",
+                "O=out",
+            ])
+            .args(settings)
+            .arg(format!("CFG_TZDRAM_START={start:#010x}"))
+            .arg(format!("CFG_TZDRAM_SIZE={:#010x}", platform.end - start)),
+    )?;
+    Ok(source)
+}
+
+/// Builds the TA in `ours/ta/<name>` with the dev kit of `source`. Returns the directory with the signed TA.
+pub(super) fn ta(job: &Job<'_>, source: &Path, ours: &Path, name: &str) -> Result<PathBuf> {
+    let built = job.work().join("ours");
+    if !built.exists() {
+        job.run("compiling our TA", Command::new("cp").arg("-r").arg(ours).arg(&built))?;
+    }
+    let ta = built.join("ta").join(name);
+    job.run(
+        "compiling our TA",
+        Command::new("make")
+            .arg("-C")
+            .arg(&ta)
+            .args(["CROSS_COMPILE=aarch64-linux-gnu-", "O=out"])
+            .arg(format!("TA_DEV_KIT_DIR={}", source.join("out/export-ta_arm64").display())),
+    )?;
+    Ok(ta.join("out"))
+}
+
+/// Copies what was built into the artifact.
+pub(super) fn keep(job: &Job<'_>, files: &[(&Path, &str)]) -> Result<()> {
+    for (dir, name) in files {
+        let path = dir.join(name);
+        fs::copy(&path, job.out().join(name)).with_context(|| format!("OP-TEE's build did not make {}", path.display()))?;
+    }
+    Ok(())
 }

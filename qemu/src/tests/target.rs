@@ -91,9 +91,10 @@ fn chain_boots(project: &Project, progress: &Progress, settings: &Settings, filt
     if selected.is_empty() {
         return Ok(tally);
     }
-    let chain = Chain::build(project, progress, settings.profile, settings.changes.clone())?;
+    let build = |second_optee| Chain::build(project, progress, settings.profile, Changes { second_optee, ..settings.changes.clone() });
     for one in selected {
         println!("Boot '{}': {}", one.name, one.shows);
+        let chain = build(one.second_optee)?;
         let assembled = chain.assemble(project, SYSTEM, one.stmm)?;
         if one.after.is_none() {
             system::forget_variables(&assembled)?;

@@ -1,0 +1,3 @@
+global-incdirs-y += .
+global-incdirs-y += ../../include
+srcs-y += notes_ta.c
