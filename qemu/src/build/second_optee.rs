@@ -1,7 +1,7 @@
 //! A second OP-TEE, for another partition beside the first: the same sources with a platform directory of its own
 //! (`partitions/second-os`), and a TA that both run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -42,7 +42,7 @@ impl Recipe for SecondOptee {
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        vec![OURS.into()]
+        ["plat-second", "include", "ta"].iter().map(|part| Path::new(OURS).join(part)).collect()
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
