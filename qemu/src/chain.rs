@@ -128,7 +128,7 @@ impl Chain {
                 name: OPTEE.into(),
                 manifest: project.root.join(if self.changes.second_optee { "manifests/optee-with-second.dts" } else { "manifests/optee.dts" }),
                 image: self.artifacts.file("optee", "tee-raw.bin")?,
-                load_address: 0x0e60_0000,
+                load_address: optee::PACKAGE_BASE,
                 uuid: "486178e0-e7f8-11e3-bc5e-0002a5d5c51b".into(),
                 format: Format::Sptool,
             });
@@ -149,7 +149,7 @@ impl Chain {
                 name: SECOND_OPTEE.into(),
                 manifest: project.root.join("manifests/second-optee.dts"),
                 image: self.artifacts.file("second-optee", "tee-raw.bin")?,
-                load_address: 0x0eb0_0000,
+                load_address: second_optee::PACKAGE_BASE,
                 uuid: "64cceb97-44b3-4771-8e3e-1751f0ae65fb".into(),
                 format: Format::Sptool,
             });

@@ -6,7 +6,6 @@
  */
 
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,20 +16,10 @@
 #include <ta_notes.h>
 #include <tee_client_api.h>
 
+#include "die.h"
+
 static TEEC_Context context;
 static TEEC_Session session;
-
-__attribute__((noreturn, format(printf, 2, 3))) static void die(int status, const char *format, ...)
-{
-	va_list arguments;
-
-	fputs("neighbours: ", stderr);
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit(status);
-}
 
 __attribute__((noreturn)) static void usage(void)
 {

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,6 +20,8 @@
 
 #include <pta_uefi_variables.h>
 #include <tee_client_api.h>
+
+#include "die.h"
 
 /* Attributes: non-volatile, boot service and run time access */
 #define NV_RT		7
@@ -39,18 +40,6 @@ struct variable {
 	uint16_t name[NAME_LIMIT];
 	size_t name_bytes;
 };
-
-__attribute__((noreturn, format(printf, 2, 3))) static void die(int status, const char *format, ...)
-{
-	va_list arguments;
-
-	fputs("ta-variables: ", stderr);
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit(status);
-}
 
 __attribute__((noreturn)) static void usage(void)
 {

@@ -31,11 +31,12 @@ static bool tick(struct callout *co __unused)
 static TEE_Result count_ticks(uint32_t wanted, uint32_t ms, uint32_t *counted)
 {
 	struct callout timer = { };
-	uint64_t expire = timeout_init_us(wanted * ms * 1000 + LATE_US);
+	uint64_t expire = 0;
 
 	if (!wanted || wanted > TICKS_LIMIT || !ms || ms > TICK_MS_LIMIT)
 		return TEE_ERROR_BAD_PARAMETERS;
 
+	expire = timeout_init_us(wanted * ms * 1000 + LATE_US);
 	ticks = 0;
 	ticks_wanted = wanted;
 	callout_add(&timer, tick, ms);

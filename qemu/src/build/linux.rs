@@ -211,7 +211,7 @@ impl Recipe for Client {
         let library = job.artifact("linux-userland")?.join("root/usr/lib/aarch64-linux-gnu/libteec.so.2");
         for client in CLIENTS {
             let mut compiler = Command::new("aarch64-linux-gnu-gcc");
-            compiler.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(job.out().join(client)).arg(job.repo(CLIENT).join(format!("{client}.c")));
+            compiler.args(["-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(job.out().join(client)).arg(job.repo(CLIENT).join(format!("{client}.c")));
             for interface in TA_INTERFACES {
                 compiler.arg("-I").arg(job.repo(interface));
             }

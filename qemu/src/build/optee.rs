@@ -21,11 +21,11 @@ pub const SOURCE: Tarball = Tarball {
 };
 
 /// Where TF-A puts the package: its header and manifest come first, the image follows.
-pub const PACKAGE_BASE: u64 = 0x0e60_0000;
+pub const PACKAGE_BASE: u32 = 0x0e60_0000;
 /// Where the image lies and runs: after four pages of header and manifest.
-pub const IMAGE_OFFSET: u64 = 0x4000;
+pub const IMAGE_OFFSET: u32 = 0x4000;
 /// End of OP-TEE's memory.
-pub const END: u64 = 0x0ef0_0000;
+pub const END: u32 = 0x0ef0_0000;
 
 /// The recipe.
 pub struct Optee;
@@ -57,11 +57,11 @@ impl Recipe for Optee {
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
         let ours = job.repo(OURS);
+        // The PKCS #11 token, which xtest's second suite wants and Debian's package of xtest has not.
         let early_ta = "CFG_IN_TREE_EARLY_TAS=pkcs11/fd02c9da-306c-48c7-a49c-bbd827ae86ee";
-        // The PKCS #11 token is what xtest's second suite wants and Debian's package of xtest has not.
         let source = core(job, &Platform { name: "bulkhead", dir: "plat-bulkhead", ours: &ours, start: PACKAGE_BASE, end: END }, &[early_ta])?;
         let ta = ta(job, &source, &ours, "uefi_variables")?;
-        keep(job, &[(&source.join("out/core"), "tee-raw.bin"), (&source.join("out/core"), "tee.elf"), (&ta, VARIABLES_TA)])
+        keep(job, &source, &ta, VARIABLES_TA)
     }
 }
 
@@ -74,9 +74,9 @@ pub(super) struct Platform<'a> {
     /// Our sources.
     pub ours: &'a Path,
     /// Where TF-A puts the package.
-    pub start: u64,
+    pub start: u32,
     /// End of the memory.
-    pub end: u64,
+    pub end: u32,
 }
 
 /// Builds OP-TEE's core and its TA dev kit for `platform`, with `settings` beside those of every partition. Returns the directory of the sources.
@@ -115,9 +115,7 @@ pub(super) fn core(job: &Job<'_>, platform: &Platform<'_>, settings: &[&str]) ->
 /// Builds the TA in `ours/ta/<name>` with the dev kit of `source`. Returns the directory with the signed TA.
 pub(super) fn ta(job: &Job<'_>, source: &Path, ours: &Path, name: &str) -> Result<PathBuf> {
     let built = job.work().join("ours");
-    if !built.exists() {
-        job.run("compiling our TA", Command::new("cp").arg("-r").arg(ours).arg(&built))?;
-    }
+    job.run("compiling our TA", Command::new("cp").arg("-r").arg(ours).arg(&built))?;
     let ta = built.join("ta").join(name);
     job.run(
         "compiling our TA",
@@ -130,10 +128,11 @@ pub(super) fn ta(job: &Job<'_>, source: &Path, ours: &Path, name: &str) -> Resul
     Ok(ta.join("out"))
 }
 
-/// Copies what was built into the artifact.
-pub(super) fn keep(job: &Job<'_>, files: &[(&Path, &str)]) -> Result<()> {
-    for (dir, name) in files {
-        let path = dir.join(name);
+/// Copies the core of `source` and the signed TA in the directory `ta` into the artifact.
+pub(super) fn keep(job: &Job<'_>, source: &Path, ta: &Path, ta_name: &str) -> Result<()> {
+    let core = source.join("out/core");
+    for path in [core.join("tee-raw.bin"), core.join("tee.elf"), ta.join(ta_name)] {
+        let name = path.file_name().unwrap_or_default();
         fs::copy(&path, job.out().join(name)).with_context(|| format!("OP-TEE's build did not make {}", path.display()))?;
     }
     Ok(())

@@ -13,9 +13,9 @@ const OURS: &str = "partitions/second-os";
 pub const NOTES_TA: &str = "67d61991-bca2-4e71-ab90-7a1baf1ebff9.ta";
 
 /// Where TF-A puts the package.
-pub const PACKAGE_BASE: u64 = 0x0eb0_0000;
+pub const PACKAGE_BASE: u32 = 0x0eb0_0000;
 /// End of its memory.
-const END: u64 = 0x0f00_0000;
+const END: u32 = 0x0f00_0000;
 
 /// The recipe.
 pub struct SecondOptee;
@@ -49,6 +49,6 @@ impl Recipe for SecondOptee {
         let ours = job.repo(OURS);
         let source = optee::core(job, &Platform { name: "second", dir: "plat-second", ours: &ours, start: PACKAGE_BASE, end: END }, &[])?;
         let ta = optee::ta(job, &source, &ours, "notes")?;
-        optee::keep(job, &[(&source.join("out/core"), "tee-raw.bin"), (&source.join("out/core"), "tee.elf"), (&ta, NOTES_TA)])
+        optee::keep(job, &source, &ta, NOTES_TA)
     }
 }

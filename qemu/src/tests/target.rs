@@ -86,38 +86,40 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
 }
 
 fn chain_boots(project: &Project, progress: &Progress, settings: &Settings, filter: Option<&str>) -> Result<Tally> {
-    let selected = select(BOOTS, filter);
     let mut tally = Tally::default();
-    if selected.is_empty() {
-        return Ok(tally);
-    }
-    let build = |second_optee| Chain::build(project, progress, settings.profile, Changes { second_optee, ..settings.changes.clone() });
-    for one in selected {
-        println!("Boot '{}': {}", one.name, one.shows);
-        let chain = build(one.second_optee)?;
-        let assembled = chain.assemble(project, SYSTEM, one.stmm)?;
-        if one.after.is_none() {
-            system::forget_variables(&assembled)?;
+    for alike in select(BOOTS, filter).chunk_by(|a, b| a.second_optee == b.second_optee) {
+        let changes = Changes { second_optee: alike[0].second_optee, ..settings.changes.clone() };
+        let chain = Chain::build(project, progress, settings.profile, changes)?;
+        for one in alike {
+            tally += chain_boot(project, &chain, settings, one)?;
         }
-        let item = |name: &str, value: &str| (format!("opt/bulkhead/{name}"), value.to_owned());
-        let mut linux = if settings.full { one.linux_full } else { one.linux }.to_owned();
-        let mut total = Duration::from_secs(one.total);
-        if let Some((minutes, steps)) = settings.minutes.and_then(|minutes| Some((minutes, one.linux_for(minutes)?))) {
-            linux = steps;
-            total += Duration::from_secs(60 * u64::from(minutes));
-        }
-        let machine = Machine {
-            cpus: settings.cpus,
-            resets: false,
-            fw_cfg: vec![item("uefi", one.uefi), item("steps", &linux)],
-            ..chain.machine(&assembled)?
-        };
-        let limits = Limits { silence: Duration::from_secs(one.silence), total };
-        // UEFI's loader does not sum up; Linux sums up its own steps.
-        let expected = Expected { name: one.name, steps: one.expects, outside_sum: Some(&["uefi"]), secure: one.secure, limits };
-        tally += boot::boot(&machine, &expected)?;
     }
     Ok(tally)
+}
+
+fn chain_boot(project: &Project, chain: &Chain, settings: &Settings, one: &Boot) -> Result<Tally> {
+    println!("Boot '{}': {}", one.name, one.shows);
+    let assembled = chain.assemble(project, SYSTEM, one.stmm)?;
+    if one.after.is_none() {
+        system::forget_variables(&assembled)?;
+    }
+    let item = |name: &str, value: &str| (format!("opt/bulkhead/{name}"), value.to_owned());
+    let mut linux = if settings.full { one.linux_full } else { one.linux }.to_owned();
+    let mut total = Duration::from_secs(one.total);
+    if let Some((minutes, steps)) = settings.minutes.and_then(|minutes| Some((minutes, one.linux_for(minutes)?))) {
+        linux = steps;
+        total += Duration::from_secs(60 * u64::from(minutes));
+    }
+    let machine = Machine {
+        cpus: settings.cpus,
+        resets: false,
+        fw_cfg: vec![item("uefi", one.uefi), item("steps", &linux)],
+        ..chain.machine(&assembled)?
+    };
+    let limits = Limits { silence: Duration::from_secs(one.silence), total };
+    // UEFI's loader does not sum up; Linux sums up its own steps.
+    let expected = Expected { name: one.name, steps: one.expects, outside_sum: Some(&["uefi"]), secure: one.secure, limits };
+    boot::boot(&machine, &expected)
 }
 
 /// The boots whose name contains `filter`, and those that must come before them.
