@@ -55,6 +55,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program("make", "make", "builds of TF-A, OP-TEE, EDK2 and U-Boot"),
     program("g++", "g++", "EDK2's build tools, the benchmark's plugins (by the gcc that comes with it)"),
     program("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc", "AArch64 code of TF-A, OP-TEE, EDK2 and U-Boot"),
+    file("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/include/errno.h", "our Linux programs (the compiler only recommends it)"),
     program("device-tree-compiler", "dtc", "manifests"),
     program("xz-utils", "xz", "source archives and packages"),
     program("bzip2", "bzip2", "U-Boot's source archive"),
