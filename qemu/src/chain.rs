@@ -25,7 +25,7 @@ pub const STMM: &str = "stmm";
 pub const GATEWAY: &str = "mm-gateway";
 
 /// What of ours runs at S-EL0 in the chain.
-const GATEWAY_PROGRAM: Crate = Crate { package: "bulkhead-mm-gateway", binary: "bulkhead-mm-gateway", features: &[] };
+const GATEWAY_PROGRAM: Crate = Crate { package: "bulkhead-mm-gateway", binary: "bulkhead-mm-gateway", features: &[], flags: &[] };
 
 /// Which build of StMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -92,8 +92,8 @@ impl Toolchain {
         }
     }
 
-    /// `cargo build` for `target`, to which packages are added.
-    fn cargo(self, project: &Project, target: &str, target_dir: &Path, profile: Profile) -> Command {
+    /// `cargo build` or another `verb` for `target`, to which packages are added.
+    fn cargo(self, project: &Project, verb: &str, target: &str, target_dir: &Path, profile: Profile) -> Command {
         let mut command = match self {
             Self::Target => Command::new("cargo"),
             Self::Debian => Command::new("/usr/bin/cargo"),
@@ -106,15 +106,15 @@ impl Toolchain {
                 command.env_remove(&name);
             }
         }
-        command.current_dir(&project.root).args(["build", "--quiet", "--target", target]);
+        command.current_dir(&project.root).args([verb, "--quiet", "--target", target]);
         command.arg("--target-dir").arg(target_dir);
         command.args(["--profile", profile.directory()]);
         let mut flags = Vec::new();
         if target == TARGET {
             flags.push(format!("-Ctarget-feature={CPU_FEATURES}"));
             // Whatever has to be inline for a direct request's sake says so (`#[inline(always)]`); the usual threshold of 225, or 75
-            // where size counts, makes the image 4 kB larger and nothing on the way of a message faster; below 50 there are byte-wise copies.
-            flags.push("-Cllvm-args=-inline-threshold=50".to_owned());
+            // where size counts, makes the image larger and nothing on the way of a message faster.
+            flags.push("-Cllvm-args=-inline-threshold=25".to_owned());
         }
         if self == Self::Debian {
             let path = std::env::var("PATH").unwrap_or_default();
@@ -156,6 +156,15 @@ pub struct Crate {
     pub binary: &'static str,
     /// Cargo features, `package/feature` form not needed.
     pub features: &'static [&'static str],
+    /// The compiler's flags when it makes machine code of the whole program, its dependencies included.
+    pub flags: &'static [&'static str],
+}
+
+impl Crate {
+    /// Whether it can be compiled together with others.
+    fn is_plain(&self) -> bool {
+        self.features.is_empty() && self.flags.is_empty()
+    }
 }
 
 /// A linked program for the board.
@@ -179,8 +188,8 @@ pub struct Image {
 /// When there is no toolchain, or compilation fails; the compiler's messages are printed.
 pub fn build(project: &Project, progress: &Progress, profile: Profile, crates: &[Crate]) -> Result<Vec<Image>> {
     let toolchain = Toolchain::require()?;
-    // One cargo call per set of features: features of one package must not leak into another's build.
-    let plain: Vec<&Crate> = crates.iter().filter(|c| c.features.is_empty()).collect();
+    // One cargo call per set of features: features of one package must not leak into another's build. Flags are for one program too.
+    let plain: Vec<&Crate> = crates.iter().filter(|c| c.is_plain()).collect();
     if !plain.is_empty() {
         compile(project, progress, toolchain, profile, &plain)?;
     }
@@ -189,7 +198,7 @@ pub fn build(project: &Project, progress: &Progress, profile: Profile, crates: &
     crates
         .iter()
         .map(|one| {
-            if one.features.is_empty() {
+            if one.is_plain() {
                 return plain.next().with_context(|| format!("{} was not built", one.binary));
             }
             compile(project, progress, toolchain, profile, &[one])?;
@@ -203,7 +212,7 @@ pub fn build(project: &Project, progress: &Progress, profile: Profile, crates: &
 /// # Errors
 /// When there is no toolchain.
 pub fn uefi_command(project: &Project, target_dir: &Path, application: &Crate) -> Result<Command> {
-    let mut command = Toolchain::require()?.cargo(project, UEFI_TARGET, target_dir, Profile::Release);
+    let mut command = Toolchain::require()?.cargo(project, "build", UEFI_TARGET, target_dir, Profile::Release);
     command.args(["--package", application.package, "--bin", application.binary]);
     Ok(command)
 }
@@ -218,7 +227,8 @@ fn compile(
     use std::io::IsTerminal;
     use std::os::unix::process::CommandExt;
     let names = crates.iter().map(|c| c.package).collect::<Vec<_>>().join(", ");
-    let mut command = toolchain.cargo(project, TARGET, &project.bare_metal_target(), profile);
+    let flags: Vec<&str> = crates.iter().flat_map(|c| c.flags).copied().collect();
+    let mut command = toolchain.cargo(project, if flags.is_empty() { "build" } else { "rustc" }, TARGET, &project.bare_metal_target(), profile);
     for one in crates {
         command.args(["--package", one.package, "--bin", one.binary]);
         if !one.features.is_empty() {
@@ -227,6 +237,9 @@ fn compile(
     }
     if std::io::stderr().is_terminal() {
         command.args(["--color", "always"]);
+    }
+    if !flags.is_empty() {
+        command.arg("--").args(flags);
     }
     let start = Instant::now();
     let task = progress.task_bar(&names, "compiling for AArch64");

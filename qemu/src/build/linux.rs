@@ -248,7 +248,7 @@ impl Recipe for Loader {
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
-        let one = Crate { package: "bulkhead-loader", binary: "bulkhead-loader", features: &[] };
+        let one = Crate { package: "bulkhead-loader", binary: "bulkhead-loader", features: &[], flags: &[] };
         let mut command = toolchain::uefi_command(job.project, &job.work().join("target"), &one)?;
         job.task.stage("compiling for UEFI");
         exec::run_logged(&mut command, &job.log, job.task).context("linux-loader: compiling for UEFI")?;

@@ -54,9 +54,9 @@ pub struct TestPartition {
 }
 
 /// The normal world's program.
-pub const PAYLOAD: Crate = Crate { package: "conformance-payload", binary: "conformance-payload", features: &[] };
-const PROBE_EL1: Crate = Crate { package: "conformance-probe", binary: "probe-el1", features: &[] };
-const PROBE_EL0: Crate = Crate { package: "conformance-probe", binary: "probe-el0", features: &[] };
+pub const PAYLOAD: Crate = Crate { package: "conformance-payload", binary: "conformance-payload", features: &[], flags: &[] };
+const PROBE_EL1: Crate = Crate { package: "conformance-probe", binary: "probe-el1", features: &[], flags: &[] };
+const PROBE_EL0: Crate = Crate { package: "conformance-probe", binary: "probe-el0", features: &[], flags: &[] };
 
 /// A test partition; the addresses and UUIDs are also in `tests/conformance/testkit` and the manifests.
 const fn partition(name: &'static str, manifest: &'static str, program: Crate, load_address: u32, uuid: &'static str) -> TestPartition {
@@ -237,7 +237,7 @@ pub const OWN_BOOTS: &[Boot] = &[
             partition(
                 "adder",
                 "partitions/template/template.dts",
-                Crate { package: "bulkhead-template", binary: "bulkhead-template", features: &[] },
+                Crate { package: "bulkhead-template", binary: "bulkhead-template", features: &[], flags: &[] },
                 0x0ec0_0000,
                 "0add0add-1234-4567-89ab-cdef01234567",
             ),

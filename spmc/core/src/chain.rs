@@ -14,6 +14,8 @@ use crate::vcpu::{Caller, Model, RunState, VcpuId};
 use bulkhead_ffa::{Regs, Status, function, message};
 
 /// What happens after a partition's call was decided.
+// A tag of eight bytes: behind one of one byte the registers are copied together with its padding, from an odd address.
+#[repr(u64)]
 pub(crate) enum Next {
     /// This vCPU runs on; its registers hold the answer.
     Resume(VcpuId),

@@ -100,8 +100,8 @@ impl Spmc {
         let receiver = self.indirect_receiver(call.from, &header)?;
         self.transfer(machine, [(sender, own), (receiver, header.receiver())], &header)?;
         let kind = if matches!(call.from, From::NormalWorld) { RxFull::FromNormalWorld } else { RxFull::FromPartition };
-        let partition = if let End::Partition(index) = receiver { Some(index) } else { None };
-        self.signal_rx_full(machine, header.receiver(), partition, kind, flags);
+        let found = if let End::Partition(index) = receiver { self.partition(index).map(|(state, config)| (index, state, config)) } else { None };
+        self.signal_rx_full(machine, header.receiver(), found, kind, flags);
         Ok(message::success(&[]))
     }
 

@@ -11,7 +11,7 @@ mod lists;
 use crate::calls::{Call, From};
 use crate::machine::Machine;
 use crate::messaging::vcpu_on;
-use crate::spmc::{Spmc, UNKNOWN, attention};
+use crate::spmc::{Found, Spmc, UNKNOWN, attention};
 use crate::vcpu::{RunState, VcpuId};
 use crate::virtual_interrupts::{NOTIFICATION_PENDING, slots};
 use crate::{MAX_CORES, MAX_PARTITIONS, PartitionIndex};
@@ -310,12 +310,13 @@ impl Spmc {
             return Err(Status::InvalidParameters);
         }
         let mut notifications = self.notifications.lock();
-        let (target, partition, vcpus) = if receiver.is_secure() {
-            let (partition, state, config) = self.find(receiver).ok_or(Status::InvalidParameters)?;
+        let (target, found, vcpus) = if receiver.is_secure() {
+            let found = self.find(receiver).ok_or(Status::InvalidParameters)?;
+            let (partition, state, config) = found;
             if !config.notifications || state.has_failed() {
                 return Err(Status::Denied);
             }
-            (&mut notifications.partitions[usize::from(partition)], Some(partition), config.vcpus)
+            (&mut notifications.partitions[usize::from(partition)], Some(found), config.vcpus)
         } else {
             // Notifications between endpoints of the normal world are not the SPMC's.
             if !matches!(call.from, From::Partition(_)) {
@@ -340,14 +341,15 @@ impl Spmc {
         let pending = if per_vcpu { &mut bitmap.vcpus[usize::from(index)] } else { &mut bitmap.global };
         pending.set(bits);
         drop(notifications);
-        if let Some(partition) = partition {
-            self.tell_receiver(machine, partition, per_vcpu.then_some(index));
+        if let Some(found) = found {
+            self.tell_receiver(machine, found, per_vcpu.then_some(index));
         }
         self.schedule_receiver(machine, flags);
         Ok(message::success(&[]))
     }
 
     /// Raises the schedule receiver interrupt, or remembers to.
+    #[inline(always)]
     fn schedule_receiver<M: Machine>(&self, machine: &mut M, flags: u32) {
         if flags & DELAY != 0 {
             self.attention_of(machine.core()).fetch_or(attention::DELAYED, Ordering::Relaxed);
@@ -356,35 +358,34 @@ impl Spmc {
         }
     }
 
-    /// Tells `receiver` (partition `partition`, or one of the normal world) of the message in its RX buffer, if it takes
+    /// Tells `receiver` (partition `found`, or one of the normal world) of the message in its RX buffer, if it takes
     /// notifications.
     pub(crate) fn signal_rx_full<M: Machine>(
         &self,
         machine: &mut M,
         receiver: EndpointId,
-        partition: Option<PartitionIndex>,
+        found: Option<Found<'_>>,
         kind: RxFull,
         flags: u32,
     ) {
         let mut notifications = self.notifications.lock();
-        let target = match partition.and_then(|index| self.partition(index)) {
-            Some((state, config)) if !config.notifications || state.has_failed() => return,
-            Some(_) => partition.map(|index| &mut notifications.partitions[usize::from(index)]),
+        let target = match found {
+            Some((_, state, config)) if !config.notifications || state.has_failed() => return,
+            Some((index, ..)) => Some(&mut notifications.partitions[usize::from(index)]),
             None => notifications.vm(receiver).map(|vm| &mut vm.receiver),
         };
         let Some(target) = target else { return };
         target.framework.set(kind as u64);
         drop(notifications);
-        if let Some(partition) = partition {
-            self.tell_receiver(machine, partition, None);
+        if let Some(found) = found {
+            self.tell_receiver(machine, found, None);
         }
         self.schedule_receiver(machine, flags);
     }
 
     /// Posts the notification pending interrupt: to the vCPU concerned, or to the one that serves this core.
     #[inline(never)]
-    fn tell_receiver<M: Machine>(&self, machine: &mut M, partition: PartitionIndex, vcpu: Option<u8>) {
-        let Some((state, config)) = self.partition(partition) else { return };
+    fn tell_receiver<M: Machine>(&self, machine: &mut M, (partition, state, config): Found<'_>, vcpu: Option<u8>) {
         // An S-EL0 partition has no line for it, and asks when it runs.
         if config.s_el0 {
             return;

@@ -24,6 +24,9 @@ pub(crate) mod attention {
     pub const DELAYED: u8 = 2;
 }
 
+/// A partition: its index, its state and its configuration.
+pub type Found<'a> = (PartitionIndex, &'a Partition, &'a PartitionConfig);
+
 /// Partition indices in the order of the table, as [`Spmc::set_boot_order`] packs them.
 const TABLE_ORDER: u64 = 0x0706_0504_0302_0100;
 
@@ -98,13 +101,13 @@ impl Spmc {
     }
 
     /// All partitions, with their indices.
-    pub fn partitions(&self) -> impl Iterator<Item = (PartitionIndex, &Partition, &PartitionConfig)> {
+    pub fn partitions(&self) -> impl Iterator<Item = Found<'_>> {
         (0..self.count()).filter_map(|i| self.partition(i).map(|(p, c)| (i, p, c)))
     }
 
     /// The partition with this id.
-    #[inline]
-    pub fn find(&self, id: EndpointId) -> Option<(PartitionIndex, &Partition, &PartitionConfig)> {
+    #[inline(always)]
+    pub fn find(&self, id: EndpointId) -> Option<Found<'_>> {
         // Ids are handed out from 0x8001 on in the order of the table in every manifest that we know; others are searched.
         let guess = usize::from(id.0.wrapping_sub(0x8001));
         if let Some(partition) = self.partitions.get(guess)
@@ -117,7 +120,7 @@ impl Spmc {
     }
 
     #[cold]
-    fn search(&self, id: EndpointId) -> Option<(PartitionIndex, &Partition, &PartitionConfig)> {
+    fn search(&self, id: EndpointId) -> Option<Found<'_>> {
         self.partitions().find(|(_, _, config)| config.id == id)
     }
 
