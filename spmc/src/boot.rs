@@ -8,7 +8,7 @@
 use crate::boot_info;
 use crate::mmu::{self, Use};
 use crate::system::{FACTS, Facts, MANIFEST, MAX_REGIONS, MAX_SECURE_RANGES, PartitionFacts, RegionFacts, SPMC};
-use crate::{gic, image, interface_calls, normal_world, physical, platform, say, stage2};
+use crate::{context, gic, image, interface_calls, normal_world, physical, platform, say, stage2};
 use arrayvec::ArrayVec;
 use bulkhead_core::machine::{Address, Permissions};
 use bulkhead_core::mailbox::Buffers;
@@ -93,7 +93,12 @@ pub fn load(manifest_address: u64) -> Result<(), BootError> {
         }
     }
     keep_facts(&found, normal_world)?;
-    let interface_calls = interface_calls::are_needed();
+    let vcpus: ArrayVec<usize, MAX_PARTITIONS> = found.iter().map(|one| usize::from(vcpus(one))).collect();
+    if !context::make(&vcpus) {
+        return Err(BootError::Tables("the registers of vCPUs"));
+    }
+    stage2::reach(manifest.memory.iter().map(|memory| memory.range.end()).max().unwrap_or(0));
+    let interface_calls = !found.is_empty() && interface_calls::are_needed();
     for (index, one) in found.iter().enumerate() {
         add(index as u8, one)?;
         if interface_calls && one.manifest.exception_level == ExceptionLevel::SEl1 {
@@ -180,6 +185,11 @@ fn judge<'a>(manifest: &SpmcManifest, before: &[LoadedPartition<'_>], one: Loade
     Ok(one)
 }
 
+/// How many vCPUs a partition gets.
+fn vcpus(one: &LoadedPartition<'_>) -> u8 {
+    one.vm.vcpu_count.min(MAX_CORES as u16) as u8
+}
+
 /// Builds a partition's address space and configuration.
 #[inline(never)]
 fn add(index: u8, one: &LoadedPartition<'_>) -> Result<(), BootError> {
@@ -250,7 +260,7 @@ fn add(index: u8, one: &LoadedPartition<'_>) -> Result<(), BootError> {
         id: EndpointId(one.vm.id().0),
         services,
         methods: Methods(manifest.messaging.0),
-        vcpus: one.vm.vcpu_count.min(MAX_CORES as u16) as u8,
+        vcpus: vcpus(one),
         s_el0,
         notifications: manifest.notifications,
         power_messages: PowerMessages {

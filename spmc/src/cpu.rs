@@ -132,8 +132,8 @@ impl Cpu {
         sysreg::cnthps_ctl_el2::write(0);
         sysreg::vpidr_el2::write(sysreg::midr_el1::read());
         let range = (sysreg::id_aa64mmfr0_el1::read() & 0xf).min(2);
-        // 39 bits from level 1, 4 KiB, write-back inner-shareable walks.
-        let control = 25 | 1 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | range << 16 | 1 << 31;
+        // From level 1, 4 KiB, write-back inner-shareable walks.
+        let control = u64::from(64 - stage2::address_bits()) | 1 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | range << 16 | 1 << 31;
         // NSA: the non-secure IPA space leads to non-secure memory; its tables, like the secure ones, are secure (NSW 0).
         sysreg::vtcr_el2::write(control | 1 << 30);
         sysreg::vstcr_el2::write(control & 0x8000_c0ff);
@@ -481,8 +481,8 @@ impl Machine for Cpu {
         context.distributor = SPMC.partition(vcpu.partition).is_some_and(|(_, config)| config.distributor);
         let roots = stage2::roots(vcpu.partition);
         if let Some(roots) = roots {
-            context.vsttbr = roots.secure.0;
-            context.vttbr = roots.non_secure.0 | u64::from(roots.vmid) << 48;
+            context.vsttbr = roots.secure.table;
+            context.vttbr = roots.non_secure.table | u64::from(roots.vmid) << 48;
         }
         // Hafnium's partitions expect the vCPU's index there, and hang without it.
         context.regs.0[ENTRY_INDEX] = u64::from(vcpu.index);
@@ -493,8 +493,8 @@ impl Machine for Cpu {
         if s_el0 {
             *common.register(CommonRegister::Sctlr) = SCTLR_S_EL0;
             *common.register(CommonRegister::Cpacr) = FP_AT_EL0;
-            *common.register(CommonRegister::Ttbr0) = roots.and_then(|r| r.stage1).map_or(0, |root| root.0);
-            *common.register(CommonRegister::Tcr) = stage2::TCR;
+            *common.register(CommonRegister::Ttbr0) = roots.and_then(|r| r.stage1).map_or(0, |root| root.table);
+            *common.register(CommonRegister::Tcr) = stage2::tcr();
             *common.register(CommonRegister::Mair) = stage2::MAIR;
             *common.register(CommonRegister::Vbar) = image::forward_vectors();
             *common.register(CommonRegister::Cntkctl) = COUNTERS_AT_EL0;

@@ -19,7 +19,7 @@ unsafe extern "C" {
 #[unsafe(no_mangle)]
 extern "C" fn primary_main(manifest: u64) {
     // SAFETY: the root is that of a map in which all that runs and is used from here on is at its own address.
-    if mmu::start(manifest, |root| unsafe { enable_mmu(root.0) }).is_err() {
+    if mmu::start(manifest, |root| unsafe { enable_mmu(root.table) }).is_err() {
         halt(format_args!("the image does not fit its own translation tables"));
     }
     say!("Bulkhead {}, FF-A {OUR_VERSION}, at S-EL2", env!("CARGO_PKG_VERSION"));

@@ -4,7 +4,7 @@
 use crate::{image, platform};
 use crate::sysreg::{dsb_ish, isb, tlbi_alle2is};
 use crate::table_pool::{self, Pool, Tables, User};
-use bulkhead_core::tables::{Mapping, OutOfTables, Root, VALID};
+use bulkhead_core::tables::{MAX_ADDRESS_BITS, Mapping, OutOfTables, Root, VALID};
 use spin::Mutex;
 
 const DEVICE: u64 = 1 << 2;
@@ -73,7 +73,7 @@ fn map_in(pool: &mut Pool, own: &mut OwnTables, start: u64, end: u64, to: u64, u
     let mut tables = Tables::new(pool, User::Own);
     let root = match own.root {
         Some(root) => root,
-        None => *own.root.insert(Root::new(&mut tables)?),
+        None => *own.root.insert(Root::new(&mut tables, MAX_ADDRESS_BITS)?),
     };
     let (start, output) = (start & !0xfff, to & !0xfff);
     root.set(&mut tables, start, end.next_multiple_of(0x1000) - start, Some(Mapping { output, attributes: use_.attributes() }))?;

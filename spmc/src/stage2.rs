@@ -5,14 +5,15 @@
 //! stage 2 keeps it from all secure memory but its own and what it borrows, and from writing its tables; its non-secure
 //! stage 2 is the identity, one for all of them: stage 1 says which of the normal world's memory it reaches.
 
-use crate::image;
+use crate::{image, platform};
 use crate::sysreg::{self, dsb_ish, isb};
 use crate::table_pool::{POOL, Pool, Tables, User};
 use bulkhead_core::machine::Permissions;
 use bulkhead_core::memory::{Holding, Holdings, MemoryType, OutOfMemory, PageState};
-use bulkhead_core::tables::{ADDRESS_BITS, Cursor, Mapping, OutOfTables, PAGE, Root, TableMemory, VALID};
+use bulkhead_core::tables::{Cursor, MAX_ADDRESS_BITS, MIN_ADDRESS_BITS, Mapping, OutOfTables, PAGE, Root, TableMemory, VALID};
 use bulkhead_core::MAX_PARTITIONS;
 use bulkhead_ffa::Status;
+use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 
 /// Bits that stage 1 and stage 2 leaves share.
@@ -45,8 +46,25 @@ mod s1 {
 
 /// MAIR_EL1 of S-EL0 partitions: attribute 0 normal write-back, attribute 1 device nGnRE.
 pub const MAIR: u64 = 0x04ff;
-/// TCR_EL1 of S-EL0 partitions: 39 bits, 4 KiB, write-back inner-shareable walks, TTBR1 off, 40-bit output.
-pub const TCR: u64 = 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32;
+
+/// See [`address_bits`].
+static ADDRESS_BITS: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the address spaces of partitions reach to `end`, or as far as tables can. Before the first one is made.
+pub fn reach(end: u64) {
+    let bits = (u64::BITS - end.saturating_sub(1).leading_zeros()).clamp(MIN_ADDRESS_BITS, MAX_ADDRESS_BITS);
+    ADDRESS_BITS.store(bits, Ordering::Relaxed);
+}
+
+/// Address bits of every partition, of stage 2 and stage 1: no more than there is memory for, which keeps the roots small.
+pub fn address_bits() -> u32 {
+    ADDRESS_BITS.load(Ordering::Relaxed)
+}
+
+/// TCR_EL1 of S-EL0 partitions: 4 KiB, write-back inner-shareable walks, TTBR1 off, 40-bit output.
+pub fn tcr() -> u64 {
+    u64::from(64 - address_bits()) | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32
+}
 
 /// The roots of one partition.
 #[derive(Clone, Copy)]
@@ -71,7 +89,7 @@ struct Space {
 
 impl Space {
     const fn new() -> Self {
-        Self { made: false, joined: false, roots: Roots { secure: Root(0), non_secure: Root(0), stage1: None, vmid: 0 } }
+        Self { made: false, joined: false, roots: Roots { secure: Root::NONE, non_secure: Root::NONE, stage1: None, vmid: 0 } }
     }
 
     fn roots(&self) -> Option<Roots> {
@@ -116,18 +134,18 @@ pub fn create(partition: u8, s_el0: bool) -> Result<(), OutOfMemory> {
     let mut space = space(partition).lock();
     let mut pool = POOL.lock();
     let vmid = u16::from(partition) + 1;
+    let (start, end, bits) = (image::tables_start(), pool.end(), address_bits());
     let mut tables = Tables::new(&mut pool, User::Partition(vmid));
-    let secure = Root::new(&mut tables)?;
-    let stage1 = if s_el0 { Some(Root::new(&mut tables)?) } else { None };
+    let secure = Root::new(&mut tables, bits)?;
+    let stage1 = if s_el0 { Some(Root::new(&mut tables, bits)?) } else { None };
     if s_el0 {
         // The walker of stage 1 reads its tables through stage 2; they are in nobody's stage 1.
         let access = Permissions { read: true, write: false, execute: false };
         let attributes = stage_2_attributes(access, true, MemoryType::Normal) | ACCESSED | VALID;
-        let (start, end) = (image::tables_start(), image::tables_end());
         secure.set(&mut tables, start, end - start, Some(Mapping { output: start, attributes }))?;
     }
     drop(tables);
-    let non_secure = if s_el0 { identity(&mut pool)? } else { Root::new(&mut Tables::new(&mut pool, User::Partition(vmid)))? };
+    let non_secure = if s_el0 { identity(&mut pool)? } else { Root::new(&mut Tables::new(&mut pool, User::Partition(vmid)), bits)? };
     *space = Space { made: true, joined: false, roots: Roots { secure, non_secure, stage1, vmid } };
     Ok(())
 }
@@ -139,10 +157,10 @@ fn identity(pool: &mut Pool) -> Result<Root, OutOfMemory> {
         return Ok(root);
     }
     let mut tables = Tables::new(pool, User::Own);
-    let root = Root::new(&mut tables)?;
+    let root = Root::new(&mut tables, address_bits())?;
     let access = Permissions { read: true, write: true, execute: false };
     let attributes = stage_2_attributes(access, false, MemoryType::Normal) | ACCESSED | VALID;
-    root.set(&mut tables, 0, 1 << ADDRESS_BITS, Some(Mapping { output: 0, attributes }))?;
+    root.set(&mut tables, 0, 1 << address_bits(), Some(Mapping { output: 0, attributes }))?;
     Ok(*shared.insert(root))
 }
 
@@ -165,8 +183,8 @@ pub fn cut_off(partition: u8) {
     let mut tables = Tables::new(&mut pool, User::Partition(roots.vmid));
     // At S-EL0 the non-secure stage 2 is others' as well. Without the secure one no walk of stage 1 gets anywhere.
     for root in [roots.secure, roots.stage1.unwrap_or(roots.non_secure)] {
-        for index in 0..512 {
-            tables.write(root.0, index, 0);
+        for index in 0..root.entries() {
+            tables.write(root.table, index, 0);
         }
     }
     tables.invalidate();
@@ -382,7 +400,14 @@ pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permis
     result
 }
 
-/// Maps Bulkhead's page of EL1 vectors into an S-EL0 partition: executable by EL1, invisible to EL0.
+/// A block of level 2.
+const BLOCK: u64 = 1 << 21;
+/// What a partition may never have: a block of it in stage 1 is in nobody's way.
+const FIRMWARE: core::ops::Range<u64> = platform::TRUSTED_FIRMWARE.start..platform::OWN_RAM.end;
+const _: () = assert!(platform::TRUSTED_FIRMWARE.end == platform::OWN_RAM.start && FIRMWARE.start.is_multiple_of(BLOCK) && FIRMWARE.end.is_multiple_of(BLOCK));
+
+/// Maps Bulkhead's page of EL1 vectors into an S-EL0 partition: executable by EL1, invisible to EL0. In stage 1 that is the whole
+/// block around them, which takes no table: of it, stage 2 lets through the vectors, and the tables for walks.
 ///
 /// # Errors
 /// The pool or the partition's share of it is spent.
@@ -396,5 +421,6 @@ pub fn map_vectors(partition: u8, page: u64) -> Result<(), OutOfMemory> {
     roots.secure.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes }))?;
     let Some(stage1) = roots.stage1 else { return Ok(()) };
     let attributes = ACCESSED | INNER_SHAREABLE | s1::READ_ONLY | EXECUTE_NEVER | VALID;
-    stage1.set(&mut tables, page, PAGE, Some(Mapping { output: page, attributes })).map_err(OutOfMemory::from)
+    let block = page & !(BLOCK - 1);
+    stage1.set(&mut tables, block, BLOCK, Some(Mapping { output: block, attributes })).map_err(OutOfMemory::from)
 }

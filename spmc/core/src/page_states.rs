@@ -81,8 +81,8 @@ impl PageStates {
             memory.write(table, word, old | LOW * state as u64 & mask(offset, count));
             at += count;
         }
-        let note = memory.note(table);
-        note.live = note.live.wrapping_add((at - first) as u16);
+        let live = memory.live(table);
+        *live = live.wrapping_add((at - first) as u16);
         Ok(at - first)
     }
 
@@ -144,7 +144,7 @@ impl PageStates {
     /// Frees the tables that say nothing, if there are more than may stay.
     #[inline(never)]
     fn prune_if_many(&mut self, memory: &mut impl TableMemory) {
-        if self.chunks.iter().filter(|chunk| memory.note(chunk.table).live == 0).count() > KEPT {
+        if self.chunks.iter().filter(|chunk| *memory.live(chunk.table) == 0).count() > KEPT {
             self.prune(memory);
         }
     }
@@ -153,7 +153,7 @@ impl PageStates {
     #[inline(never)]
     fn prune(&mut self, memory: &mut impl TableMemory) {
         self.chunks.retain(|chunk| {
-            let live = memory.note(chunk.table).live != 0;
+            let live = *memory.live(chunk.table) != 0;
             if !live {
                 memory.free(chunk.table);
             }
@@ -184,10 +184,10 @@ fn fill(memory: &mut impl TableMemory, table: u64, first: u64, pages: u64, patte
         at += count;
         left -= count;
     }
-    let note = memory.note(table);
+    let live = memory.live(table);
     let written = if pattern == 0 { 0 } else { pages as u16 };
-    note.live = note.live.wrapping_add(written).wrapping_sub(cleared);
-    note.live == 0 && cleared != 0
+    *live = live.wrapping_add(written).wrapping_sub(cleared);
+    *live == 0 && cleared != 0
 }
 
 /// `count` pairs, at least one, from pair `offset` on.
@@ -205,14 +205,14 @@ const fn states(word: u64) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::Note;
+    use crate::tables::Root;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::vec;
     use std::vec::Vec;
 
     struct Heap {
-        tables: BTreeMap<u64, (Vec<u64>, Note)>,
+        tables: BTreeMap<u64, (Vec<u64>, u16)>,
         next: u64,
         limit: usize,
     }
@@ -224,7 +224,7 @@ mod tests {
         fn write(&mut self, table: u64, index: usize, value: u64) {
             self.tables.get_mut(&table).expect("a live table").0[index] = value;
         }
-        fn note(&mut self, table: u64) -> &mut Note {
+        fn live(&mut self, table: u64) -> &mut u16 {
             &mut self.tables.get_mut(&table).expect("a live table").1
         }
         fn allocate(&mut self) -> Option<u64> {
@@ -232,8 +232,14 @@ mod tests {
                 return None;
             }
             self.next += PAGE;
-            self.tables.insert(self.next, (vec![0; 512], Note::default()));
+            self.tables.insert(self.next, (vec![0; 512], 0));
             Some(self.next)
+        }
+        fn empty(&mut self, _: Root) -> &mut u16 {
+            unreachable!("there is no root")
+        }
+        fn allocate_root(&mut self, _: u32) -> Option<Root> {
+            unreachable!("there is no root")
         }
         fn free(&mut self, table: u64) {
             self.tables.remove(&table).expect("freed once");

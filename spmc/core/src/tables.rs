@@ -1,19 +1,21 @@
-//! Translation tables with a 4 KiB granule and 39-bit input addresses (Arm ARM D8.2): three levels, 1 GiB and 2 MiB
-//! blocks where alignment allows, split on demand.
+//! Translation tables with a 4 KiB granule and input addresses of 31 to 39 bits (Arm ARM D8.2): three levels, 1 GiB and
+//! 2 MiB blocks where alignment allows, split on demand. A root has an entry for each GiB, so that several of them may share a page.
 //!
 //! One builder serves stage 2 of partitions, stage 1 of S-EL0 partitions and the SPMC's own stage 1: they differ only in
 //! the attribute bits of a leaf, which the caller supplies. A leaf may be *invalid yet not zero*: it maps nothing and
 //! keeps the software bits (58 to 55), which is how a page that was lent remembers its owner.
 //!
-//! Invariant: a table entry is either a leaf (valid or not) or points to a table that came from [`TableMemory`], whose
-//! [`Note`] counts its entries. A few empty tables stay where they are, because what was shared once is shared again.
+//! Invariant: a table entry is either a leaf (valid or not) or points to a table that came from [`TableMemory`], which
+//! keeps a count of its entries. A few empty tables stay where they are, because what was shared once is shared again.
 
 use core::ops::Range;
 
 /// Bytes per page.
 pub const PAGE: u64 = 4096;
-/// Input address bits.
-pub const ADDRESS_BITS: u32 = 39;
+/// Input address bits of a regime, at the most: its root is a page then.
+pub const MAX_ADDRESS_BITS: u32 = 39;
+/// Input address bits of a regime, at the least: with fewer, the first level would be another.
+pub const MIN_ADDRESS_BITS: u32 = 31;
 /// Valid bit of a descriptor.
 pub const VALID: u64 = 1;
 /// Output address bits of a descriptor (4 KiB granule, no LPA2).
@@ -32,25 +34,22 @@ const ENTRIES: usize = 512;
 /// Empty tables that a regime keeps.
 const KEPT: u16 = 4;
 
-/// What is remembered of a table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Note {
-    /// Entries that are not zero.
-    pub live: u16,
-    /// Of a root: tables below it that are empty.
-    pub empty: u16,
-}
-
 /// Where tables live, and how their entries are written.
 pub trait TableMemory {
     /// Entry `index` of the table at `table` (physical address).
     fn read(&self, table: u64, index: usize) -> u64;
     /// Writes entry `index` so that table walks see it once the builder's caller has done its maintenance.
     fn write(&mut self, table: u64, index: usize, descriptor: u64);
-    /// The note of a table.
-    fn note(&mut self, table: u64) -> &mut Note;
-    /// A zeroed table with a blank note, or `None` when the pool or the quota is spent.
+    /// How many entries of a table that came from [`Self::allocate`] are not zero. (Nobody asks for a root's: those that share a
+    /// page share the number.)
+    fn live(&mut self, table: u64) -> &mut u16;
+    /// How many tables below a root are empty.
+    fn empty(&mut self, root: Root) -> &mut u16;
+    /// A zeroed table without live entries, or `None` when the pool or the quota is spent.
     fn allocate(&mut self) -> Option<u64>;
+    /// A zeroed root for so many input address bits, at a multiple of its size, without empty tables; it stays for ever. `None` as in
+    /// [`Self::allocate`].
+    fn allocate_root(&mut self, address_bits: u32) -> Option<Root>;
     /// Takes back a table that no entry points to any more.
     fn free(&mut self, table: u64);
     /// Called between removing a valid entry and writing a different valid one in its place (break-before-make, Arm
@@ -82,15 +81,42 @@ pub struct Leaf {
 
 /// The root of a translation regime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Root(pub u64);
+pub struct Root {
+    /// Physical address of the first table.
+    pub table: u64,
+    /// Input address bits, [`MIN_ADDRESS_BITS`] to [`MAX_ADDRESS_BITS`].
+    pub address_bits: u8,
+    /// Which of its memory's roots it is.
+    pub number: u8,
+}
 
 impl Root {
-    /// An empty regime.
+    /// None yet.
+    pub const NONE: Self = Self { table: 0, address_bits: 0, number: 0 };
+
+    /// An empty regime for so many input address bits.
     ///
     /// # Errors
-    /// [`OutOfTables`] when there is no page for the root.
-    pub fn new(memory: &mut impl TableMemory) -> Result<Self, OutOfTables> {
-        memory.allocate().map(Self).ok_or(OutOfTables)
+    /// [`OutOfTables`] when there is no memory for the root.
+    pub fn new(memory: &mut impl TableMemory, address_bits: u32) -> Result<Self, OutOfTables> {
+        memory.allocate_root(address_bits).ok_or(OutOfTables)
+    }
+
+    /// Entries of the first table: one for each GiB.
+    #[must_use]
+    pub const fn entries(self) -> usize {
+        1 << (self.address_bits as u32).saturating_sub(30)
+    }
+
+    /// Whether an address is beyond the regime.
+    #[inline(always)]
+    const fn ends_before(self, input: u64) -> bool {
+        input >> self.address_bits != 0
+    }
+
+    /// End of the regime.
+    const fn end(self) -> u64 {
+        1 << self.address_bits
     }
 
     /// As [`Cursor::set`], for one range.
@@ -145,7 +171,7 @@ impl Cursor {
     /// no table that does not exist by then. Nor does it ever for a range that was set as a whole, with software bit 55 or 56,
     /// as long as nobody calls [`Self::join`].
     pub fn set(&mut self, memory: &mut impl TableMemory, input: u64, size: u64, mapping: Option<Mapping>) -> Result<(), OutOfTables> {
-        if self.reach(input) == 0 && input >> ADDRESS_BITS == 0 {
+        if self.reach(input) == 0 && !self.root.ends_before(input) {
             self.go(memory, input);
         }
         // A whole table's worth becomes a block.
@@ -153,11 +179,11 @@ impl Cursor {
             let table = self.table;
             match write_pages(memory, table, index(input, 3), (size / PAGE) as usize, mapping) {
                 (0, 1..) => {
-                    let empty = &mut memory.note(self.root.0).empty;
+                    let empty = memory.empty(self.root);
                     *empty = empty.saturating_sub(1);
                 }
                 (1.., 0) => {
-                    let empty = &mut memory.note(self.root.0).empty;
+                    let empty = memory.empty(self.root);
                     *empty = empty.saturating_add(1);
                     if *empty > KEPT {
                         self.prune(memory, false);
@@ -167,10 +193,10 @@ impl Cursor {
             }
             return Ok(());
         }
-        let end = input.checked_add(size).filter(|end| *end <= 1 << ADDRESS_BITS).ok_or(OutOfTables)?;
+        let end = input.checked_add(size).filter(|end| *end <= self.root.end()).ok_or(OutOfTables)?;
         self.size = 0;
-        let root = self.root.0;
-        let mut empty = memory.note(root).empty;
+        let root = self.root.table;
+        let mut empty = *memory.empty(self.root);
         let mut result = set_level(memory, root, 1, input, end, mapping, &mut empty);
         if result.is_err() || empty > KEPT {
             self.prune(memory, false);
@@ -179,7 +205,7 @@ impl Cursor {
                 result = set_level(memory, root, 1, input, end, mapping, &mut empty);
             }
         }
-        memory.note(root).empty = empty;
+        *memory.empty(self.root) = empty;
         result
     }
 
@@ -187,8 +213,8 @@ impl Cursor {
     #[inline(never)]
     fn prune(&mut self, memory: &mut impl TableMemory, join: bool) -> bool {
         self.size = 0;
-        memory.note(self.root.0).empty = 0;
-        prune(memory, self.root.0, 1, join)
+        *memory.empty(self.root) = 0;
+        prune(memory, self.root.table, 0..self.root.entries(), 1, join)
     }
 
     /// Puts blocks also in place of tables that will be cleared in pieces: from now on [`Self::part`] comes before that. Whether a
@@ -205,7 +231,7 @@ impl Cursor {
     pub fn part(&mut self, memory: &mut impl TableMemory, input: u64, size: u64) -> Result<(), OutOfTables> {
         let mut pruned = false;
         for edge in [input, input + size] {
-            while edge >> ADDRESS_BITS == 0 {
+            while !self.root.ends_before(edge) {
                 let (table, level, entry) = self.go(memory, edge);
                 if level == 3 || entry == 0 || edge & (span(level) - 1) == 0 {
                     break;
@@ -226,7 +252,7 @@ impl Cursor {
     /// entry.
     #[inline(never)]
     fn go(&mut self, memory: &impl TableMemory, input: u64) -> (u64, u32, u64) {
-        let (mut table, mut level) = (self.root.0, 1);
+        let (mut table, mut level) = (self.root.table, 1);
         loop {
             let entry = memory.read(table, index(input, level));
             if level < 3 && is_table(entry, level) {
@@ -257,7 +283,7 @@ impl Cursor {
 
     #[inline(never)]
     fn is_all_free(&mut self, memory: &impl TableMemory, input: u64, size: u64) -> bool {
-        if input.checked_add(size).is_none_or(|end| end > 1 << ADDRESS_BITS) {
+        if input.checked_add(size).is_none_or(|end| end > self.root.end()) {
             return false;
         }
         let (mut at, mut left) = (input, size);
@@ -280,7 +306,7 @@ impl Cursor {
     /// The leaf that covers `input`, and how many pages from there on are like it: same attributes, outputs that follow each
     /// other; or have none. At least one and at most `pages`; there may be more of them behind those counted.
     pub fn walk_run(&mut self, memory: &impl TableMemory, input: u64, pages: u64) -> (Option<Leaf>, u64) {
-        if input >> ADDRESS_BITS != 0 {
+        if self.root.ends_before(input) {
             return (None, pages.max(1));
         }
         let (table, level, entry) = self.go(memory, input);
@@ -289,7 +315,7 @@ impl Cursor {
         let mut run = (span - offset) / PAGE;
         let step = if entry == 0 { 0 } else { span };
         let mut next = entry.wrapping_add(step);
-        for j in index(input, level) + 1..ENTRIES {
+        for j in index(input, level) + 1..if level == 1 { self.root.entries() } else { ENTRIES } {
             if run >= pages || memory.read(table, j) != next {
                 break;
             }
@@ -364,9 +390,9 @@ fn set_child(
     mapping: Option<Mapping>,
     empty: &mut u16,
 ) -> Result<(), OutOfTables> {
-    let before = memory.note(table).live;
+    let before = *memory.live(table);
     let result = set_level(memory, table, level, start, end, mapping, empty);
-    match (before, memory.note(table).live) {
+    match (before, *memory.live(table)) {
         (0, 1..) => *empty = empty.saturating_sub(1),
         (1.., 0) => *empty += 1,
         _ => {}
@@ -392,11 +418,11 @@ fn write_pages(memory: &mut impl TableMemory, table: u64, first: usize, count: u
         memory.write(table, i, new);
         new = new.wrapping_add(step);
     }
-    let note = memory.note(table);
-    let before = note.live;
+    let live = memory.live(table);
+    let before = *live;
     // Entries that were zero before have become something, or all of them nothing.
-    note.live = before.wrapping_add(zeroes).wrapping_sub(if step == 0 { count as u16 } else { 0 });
-    (before, note.live)
+    *live = before.wrapping_add(zeroes).wrapping_sub(if step == 0 { count as u16 } else { 0 });
+    (before, *live)
 }
 
 /// The rest of [`write_pages`], with the maintenance of TLBs that one of the entries needs. Returns how many were zero.
@@ -443,8 +469,8 @@ fn replace(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, new:
     }
     memory.write(table, i, new);
     match (old, new) {
-        (0, 1..) => memory.note(table).live += 1,
-        (1.., 0) => memory.note(table).live -= 1,
+        (0, 1..) => *memory.live(table) += 1,
+        (1.., 0) => *memory.live(table) -= 1,
         _ => {}
     }
     if below {
@@ -453,7 +479,7 @@ fn replace(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, new:
 }
 
 fn free_below(memory: &mut impl TableMemory, table: u64, level: u32, empty: &mut u16) {
-    if memory.note(table).live == 0 {
+    if *memory.live(table) == 0 {
         *empty = empty.saturating_sub(1);
     }
     for i in 0..if level < 3 { ENTRIES } else { 0 } {
@@ -469,7 +495,7 @@ fn free_below(memory: &mut impl TableMemory, table: u64, level: u32, empty: &mut
 fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u64, empty: &mut u16) -> Result<u64, OutOfTables> {
     let child = memory.allocate().ok_or(OutOfTables)?;
     if old == 0 {
-        memory.note(table).live += 1;
+        *memory.live(table) += 1;
         *empty += 1;
     } else {
         let attributes = old & !OUTPUT & !TABLE_OR_PAGE;
@@ -477,7 +503,7 @@ fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u
         for j in 0..ENTRIES {
             memory.write(child, j, leaf(level + 1, base + j as u64 * span(level + 1), attributes));
         }
-        memory.note(child).live = ENTRIES as u16;
+        *memory.live(child) = ENTRIES as u16;
     }
     if old & VALID != 0 {
         memory.write(table, i, 0);
@@ -489,18 +515,18 @@ fn split(memory: &mut impl TableMemory, table: u64, i: usize, level: u32, old: u
 
 /// Frees the tables below this one that are empty, and puts a block in place of each that says no more than one would, with `join`
 /// also of what will be cleared in pieces. Whether there was one.
-fn prune(memory: &mut impl TableMemory, table: u64, level: u32, join: bool) -> bool {
+fn prune(memory: &mut impl TableMemory, table: u64, entries: Range<usize>, level: u32, join: bool) -> bool {
     let mut freed = false;
-    for i in 0..ENTRIES {
+    for i in entries {
         let entry = memory.read(table, i);
         if !is_table(entry, level) {
             continue;
         }
         let child = entry & OUTPUT;
         if level < 2 {
-            freed |= prune(memory, child, level + 1, join);
+            freed |= prune(memory, child, 0..ENTRIES, level + 1, join);
         }
-        let block = match memory.note(child).live {
+        let block = match *memory.live(child) {
             0 => 0,
             512 => match block_for(memory, child, level, join) {
                 Some(block) => block,
@@ -512,7 +538,7 @@ fn prune(memory: &mut impl TableMemory, table: u64, level: u32, join: bool) -> b
         memory.invalidate();
         memory.write(table, i, block);
         if block == 0 {
-            memory.note(table).live -= 1;
+            *memory.live(table) -= 1;
         }
         memory.free(child);
         freed = true;
@@ -544,7 +570,8 @@ mod tests {
 
     struct Heap {
         tables: BTreeMap<u64, Vec<u64>>,
-        notes: BTreeMap<u64, Note>,
+        live: BTreeMap<u64, u16>,
+        empty: Vec<u16>,
         /// Removed tables that walks may still reach.
         dropped: bool,
         next: u64,
@@ -553,7 +580,21 @@ mod tests {
 
     impl Heap {
         fn new(limit: usize) -> Self {
-            Self { tables: BTreeMap::new(), notes: BTreeMap::new(), dropped: false, next: 0x1000, limit }
+            Self { tables: BTreeMap::new(), live: BTreeMap::new(), empty: Vec::new(), dropped: false, next: 0x1000, limit }
+        }
+    }
+
+    impl Heap {
+        /// Nothing may be read or written behind its entries.
+        fn add(&mut self, entries: usize) -> Option<u64> {
+            if self.tables.len() == self.limit {
+                return None;
+            }
+            let at = self.next;
+            self.next += PAGE;
+            self.tables.insert(at, vec![0; entries]);
+            self.live.insert(at, 0);
+            Some(at)
         }
     }
 
@@ -569,18 +610,19 @@ mod tests {
             self.dropped |= *entry & 3 == 3;
             *entry = descriptor;
         }
-        fn note(&mut self, table: u64) -> &mut Note {
-            self.notes.get_mut(&table).expect("a live table")
+        fn live(&mut self, table: u64) -> &mut u16 {
+            self.live.get_mut(&table).expect("a live table")
+        }
+        fn empty(&mut self, root: Root) -> &mut u16 {
+            &mut self.empty[usize::from(root.number)]
         }
         fn allocate(&mut self) -> Option<u64> {
-            if self.tables.len() == self.limit {
-                return None;
-            }
-            let at = self.next;
-            self.next += PAGE;
-            self.tables.insert(at, vec![0; 512]);
-            self.notes.insert(at, Note::default());
-            Some(at)
+            self.add(512)
+        }
+        fn allocate_root(&mut self, address_bits: u32) -> Option<Root> {
+            let table = self.add(1 << (address_bits - 30))?;
+            self.empty.push(0);
+            Some(Root { table, address_bits: address_bits as u8, number: self.empty.len() as u8 - 1 })
         }
         fn free(&mut self, table: u64) {
             assert!(!self.dropped, "walks may still reach the table");
@@ -596,7 +638,7 @@ mod tests {
     #[test]
     fn aligned_ranges_become_blocks() {
         let mut heap = Heap::new(16);
-        let root = Root::new(&mut heap).unwrap();
+        let root = Root::new(&mut heap, 39).unwrap();
         root.set(&mut heap, 0x4000_0000, 1 << 30, Some(Mapping { output: 0x4000_0000, attributes: ATTRIBUTES })).unwrap();
         assert_eq!(heap.tables.len(), 1);
         assert_eq!(root.walk(&heap, 0x4123_4567), Some(Leaf { output: 0x4123_4000, attributes: ATTRIBUTES }));
@@ -605,7 +647,7 @@ mod tests {
     #[test]
     fn clearing_a_page_of_a_block_keeps_the_rest() {
         let mut heap = Heap::new(16);
-        let root = Root::new(&mut heap).unwrap();
+        let root = Root::new(&mut heap, 39).unwrap();
         root.set(&mut heap, 0x4000_0000, 1 << 30, Some(Mapping { output: 0x4000_0000, attributes: ATTRIBUTES })).unwrap();
         root.set(&mut heap, 0x4020_1000, PAGE, None).unwrap();
         assert_eq!(root.walk(&heap, 0x4020_1000), None);
@@ -617,7 +659,7 @@ mod tests {
     #[test]
     fn a_few_empty_tables_are_kept() {
         let mut heap = Heap::new(64);
-        let root = Root::new(&mut heap).unwrap();
+        let root = Root::new(&mut heap, 39).unwrap();
         let page = |n: u64| 0x4000_0000 + (n << 21);
         for n in 0..18 {
             root.set(&mut heap, page(n), PAGE, Some(Mapping { output: page(n), attributes: ATTRIBUTES })).unwrap();
@@ -633,7 +675,7 @@ mod tests {
     #[test]
     fn empty_tables_make_room_for_others() {
         let mut heap = Heap::new(4);
-        let root = Root::new(&mut heap).unwrap();
+        let root = Root::new(&mut heap, 39).unwrap();
         for n in 0..20 {
             let at = n << 30;
             root.set(&mut heap, at, PAGE, Some(Mapping { output: at, attributes: ATTRIBUTES })).unwrap();
@@ -644,7 +686,7 @@ mod tests {
     #[test]
     fn blocks_that_were_joined_are_parted_where_they_go() {
         let mut heap = Heap::new(5);
-        let mut cursor = Cursor::new(Root::new(&mut heap).unwrap());
+        let mut cursor = Cursor::new(Root::new(&mut heap, 39).unwrap());
         let lent = |at: u64| Some(Mapping { output: at, attributes: ATTRIBUTES | 3 << 55 });
         for at in [0x4000_0000, 0x4010_0000] {
             cursor.set(&mut heap, at, 0x10_0000, lent(at)).unwrap();
@@ -664,7 +706,7 @@ mod tests {
     #[test]
     fn full_tables_become_blocks_where_others_are_wanted() {
         let mut heap = Heap::new(4);
-        let root = Root::new(&mut heap).unwrap();
+        let root = Root::new(&mut heap, 39).unwrap();
         // 2 MiB at a time, in pieces of 64 KiB: there is no room for a table each.
         for n in 0..512 {
             let at = 0x4000_0000 + n * 0x1_0000;
@@ -679,7 +721,7 @@ mod tests {
     #[test]
     fn a_run_ends_where_something_changes() {
         let mut heap = Heap::new(16);
-        let root = Root::new(&mut heap).unwrap();
+        let root = Root::new(&mut heap, 39).unwrap();
         let at = 0x4020_0000;
         root.set(&mut heap, at + 4 * PAGE, 8 * PAGE, Some(Mapping { output: at + 4 * PAGE, attributes: ATTRIBUTES })).unwrap();
         root.set(&mut heap, at + 7 * PAGE, PAGE, Some(Mapping { output: at + 7 * PAGE, attributes: ATTRIBUTES | 1 << 55 })).unwrap();
@@ -695,12 +737,22 @@ mod tests {
 
     #[test]
     fn ranges_beyond_the_address_space_are_refused() {
-        let mut heap = Heap::new(16);
-        let root = Root::new(&mut heap).unwrap();
-        assert_eq!(root.set(&mut heap, (1 << 39) - PAGE, 2 * PAGE, None), Err(OutOfTables));
-        assert_eq!(root.set(&mut heap, !(PAGE - 1), 2 * PAGE, None), Err(OutOfTables));
-        assert_eq!(root.walk(&heap, 1 << 39), None);
-        assert!(!Cursor::new(root).is_free(&heap, (1 << 39) - PAGE, 2 * PAGE));
+        for bits in MIN_ADDRESS_BITS..=MAX_ADDRESS_BITS {
+            let mut heap = Heap::new(16);
+            let root = Root::new(&mut heap, bits).unwrap();
+            let end = 1 << bits;
+            assert_eq!(root.set(&mut heap, end - PAGE, 2 * PAGE, None), Err(OutOfTables));
+            assert_eq!(root.set(&mut heap, !(PAGE - 1), 2 * PAGE, None), Err(OutOfTables));
+            assert_eq!(root.walk(&heap, end), None);
+            assert!(!Cursor::new(root).is_free(&heap, end - PAGE, 2 * PAGE));
+            assert_eq!(Cursor::new(root).part(&mut heap, end - PAGE, PAGE), Ok(()));
+            // All of it is one run, of blocks, and later of what is left of them.
+            root.set(&mut heap, 0, end, Some(Mapping { output: 0, attributes: ATTRIBUTES })).unwrap();
+            assert_eq!(Cursor::new(root).walk_run(&heap, 0, u64::MAX).1, end / PAGE);
+            root.set(&mut heap, end - PAGE, PAGE, None).unwrap();
+            assert_eq!(Cursor::new(root).walk_run(&heap, end - PAGE, 9), (None, 1));
+            assert!(!Cursor::new(root).join(&mut heap));
+        }
     }
 
     proptest! {
@@ -712,7 +764,7 @@ mod tests {
         ) {
             let mut joined = false;
             let mut heap = Heap::new(limit);
-            let mut cursor = Cursor::new(Root::new(&mut heap).unwrap());
+            let mut cursor = Cursor::new(Root::new(&mut heap, 39).unwrap());
             let mut borrowed: Vec<(u64, u64)> = Vec::new();
             for (page, count, aligned, what) in operations {
                 let (page, count) = if aligned { (page & !0xff, 256) } else { (page, count) };
@@ -752,7 +804,7 @@ mod tests {
         #[test]
         fn what_will_be_set_anew_needs_no_table(pages in proptest::collection::vec(1u64..511, 1..6), state in 1u64..3) {
             let mut heap = Heap::new(3);
-            let mut cursor = Cursor::new(Root::new(&mut heap).unwrap());
+            let mut cursor = Cursor::new(Root::new(&mut heap, 39).unwrap());
             let mapping = |page: u64, state: u64| Some(Mapping { output: page * PAGE, attributes: ATTRIBUTES | state << 55 });
             cursor.set(&mut heap, 0, 1 << 21, mapping(0, 0)).unwrap();
             for page in &pages {
@@ -773,7 +825,7 @@ mod tests {
         #[test]
         fn tables_agree_with_a_map_of_pages(operations in proptest::collection::vec((0u64..1200, 1u64..700, 0u8..4), 1..40), limit in 3usize..12) {
             let mut heap = Heap::new(limit);
-            let root = Root::new(&mut heap).unwrap();
+            let root = Root::new(&mut heap, 39).unwrap();
             let mut cursor = Cursor::new(root);
             let mut model: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
             for (page, count, kind) in operations {
@@ -812,14 +864,13 @@ mod tests {
                     prop_assert_eq!(next, model.get(&(p + n)).copied());
                 }
             }
-            // The notes are right, and clearing everything leaves the root and what may be kept.
+            // The counts are right, and clearing everything leaves the root and what may be kept.
             let zeroes = |table: u64| heap.tables[&table].iter().filter(|e| **e != 0).count();
-            let notes: Vec<_> = heap.notes.iter().filter(|(t, _)| heap.tables.contains_key(t)).map(|(t, n)| (*t, usize::from(n.live))).collect();
-            for (table, live) in notes {
-                prop_assert_eq!(live, zeroes(table));
+            for (table, live) in heap.live.iter().filter(|(t, _)| heap.tables.contains_key(t)) {
+                prop_assert_eq!(usize::from(*live), zeroes(*table));
             }
-            let empty = heap.tables.iter().filter(|(t, entries)| **t != root.0 && entries.iter().all(|e| *e == 0)).count();
-            prop_assert_eq!(usize::from(heap.notes[&root.0].empty), empty);
+            let empty = heap.tables.iter().filter(|(t, entries)| **t != root.table && entries.iter().all(|e| *e == 0)).count();
+            prop_assert_eq!(usize::from(heap.empty[0]), empty);
             prop_assert!(empty <= usize::from(KEPT));
         }
     }
