@@ -8,8 +8,8 @@ use crate::toolchain::{self, Crate, Image, Profile};
 
 /// Largest flat image, in bytes.
 const IMAGE_LIMIT: u64 = 160 * 1024;
-/// Largest extent in memory with room for 8 cores, in bytes: image, data, stacks, translation tables.
-const RAM_LIMIT: u64 = 880 * 1024;
+/// Largest extent in memory with room for 8 cores, in bytes: image, data, stacks, vCPUs, translation tables.
+const RAM_LIMIT: u64 = 768 * 1024;
 
 /// Where TF-A's QEMU port loads and enters BL32.
 pub const BASE: u64 = 0x0e10_0000;
