@@ -15,7 +15,7 @@
 //! ACTLR, timers) need no place here.
 #![expect(unsafe_code, reason = "entry into partitions, and the save areas that assembly fills")]
 
-use bulkhead_core::{MAX_PARTITIONS, VcpuId};
+use bulkhead_core::{MAX_CORES, MAX_PARTITIONS, VcpuId};
 use crate::holders::Holders;
 use crate::sysreg;
 use crate::table_pool::POOL;
@@ -23,7 +23,7 @@ use bulkhead_ffa::{Message, Regs};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 core::arch::global_asm!(include_str!("entry.s"));
 core::arch::global_asm!(include_str!("mem.s"));
@@ -330,29 +330,27 @@ struct Slot(UnsafeCell<VcpuContext>);
 // SAFETY: a slot is reached only through `context`, whose contract makes the core that claimed the vCPU its only user.
 unsafe impl Sync for Slot {}
 
-/// Where the contexts of a partition's vCPUs are. It changes before the first of them exists, and never again.
-struct Place {
-    first: AtomicPtr<Slot>,
-    /// Index of the last one.
-    last: AtomicUsize,
-}
-
-static PLACES: [Place; MAX_PARTITIONS] = [const { Place { first: AtomicPtr::new(null_mut()), last: AtomicUsize::new(0) } }; MAX_PARTITIONS];
+/// Where the contexts of partitions' vCPUs are; behind a partition's last one, that one. It changes before the first of them
+/// exists, and never again.
+static PLACES: [[AtomicPtr<Slot>; MAX_CORES]; MAX_PARTITIONS] = [const { [const { AtomicPtr::new(null_mut()) }; MAX_CORES] }; MAX_PARTITIONS];
 
 /// Makes the contexts of partitions that have so many vCPUs each, at boot. Whether there is memory for them.
 pub fn make(vcpus: &[usize]) -> bool {
     let all = vcpus.iter().sum::<usize>() * size_of::<Slot>();
     let Some(start) = POOL.lock().keep(all as u64) else { return false };
-    let mut first = start as *mut Slot;
-    for (place, vcpus) in PLACES.iter().zip(vcpus) {
-        place.first.store(first, Ordering::Relaxed);
-        place.last.store(vcpus.saturating_sub(1), Ordering::Relaxed);
-        for _ in 0..*vcpus {
-            // SAFETY: the pool gave memory for as many slots as all partitions have vCPUs, whole pages, mapped and nobody else's.
-            first = unsafe {
-                first.write(Slot(UnsafeCell::new(VcpuContext::ZERO)));
-                first.add(1)
-            };
+    let mut next = start as *mut Slot;
+    for (places, vcpus) in PLACES.iter().zip(vcpus) {
+        let mut last = null_mut();
+        for (index, place) in places.iter().enumerate() {
+            if index < *vcpus {
+                last = next;
+                // SAFETY: the pool gave memory for as many slots as all partitions have vCPUs, whole pages, mapped and nobody else's.
+                next = unsafe {
+                    next.write(Slot(UnsafeCell::new(VcpuContext::ZERO)));
+                    next.add(1)
+                };
+            }
+            place.store(last, Ordering::Relaxed);
         }
     }
     true
@@ -366,11 +364,10 @@ impl Handle {
     /// A vCPU's.
     #[inline(always)]
     pub fn of(vcpu: VcpuId) -> Self {
-        let place = &PLACES[usize::from(vcpu.partition) % MAX_PARTITIONS];
-        let index = usize::from(vcpu.index).min(place.last.load(Ordering::Relaxed));
-        // SAFETY: whoever has the id of a vCPU has it of a partition that was added at boot, after `make` had put slots up to this
-        // index there, for good.
-        Self(unsafe { &*place.first.load(Ordering::Relaxed).add(index) })
+        let place = &PLACES[usize::from(vcpu.partition) % MAX_PARTITIONS][usize::from(vcpu.index) % MAX_CORES];
+        // SAFETY: whoever has the id of a vCPU has it of a partition that was added at boot, after `make` had put a slot there, for
+        // good.
+        Self(unsafe { &*place.load(Ordering::Relaxed) })
     }
 
     /// The context, for the core that has claimed the vCPU.

@@ -86,13 +86,13 @@ fn passed(request: u64, x: Message) -> Message {
     if request & WIDE == 0 { narrow(x) } else { [x[0], x[1] & LOW_HALF, x[2], x[3], x[4], x[5], x[6], x[7]] }
 }
 
-/// Moves x8 to x17. One by one: a call of memcpy takes twice as long.
+/// Moves x8 to x17. Two by two, as the instructions do: a call of memcpy takes twice as long, as do single registers.
 #[inline]
 fn pass_extended(from: &Regs, to: &mut Regs) {
     macro_rules! each {
-        ($($n:literal)*) => { $(to.0[$n] = from.0[$n];)* };
+        ($($n:literal)*) => { $((to.0[$n], to.0[$n + 1]) = (from.0[$n], from.0[$n + 1]);)* };
     }
-    each!(8 9 10 11 12 13 14 15 16 17);
+    each!(8 10 12 14 16);
 }
 
 /// A 32-bit message: no upper halves.
