@@ -247,10 +247,11 @@ pub const OWN_BOOTS: &[Boot] = &[
     },
     Boot {
         name: "eight",
-        shows: "as many partitions as there may be",
+        shows: "as many partitions as there may be, on as many cores",
         spmc_manifest: "manifests/tests/spmc-eight.dts",
         partitions: EIGHT,
         groups: &["eight"],
+        cpus: 8,
         ..PLAIN
     },
     HARNESS,

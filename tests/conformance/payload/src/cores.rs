@@ -74,6 +74,15 @@ pub fn result(core: usize) -> Option<u64> {
     })
 }
 
+/// Runs something on a core, which may be this one, core 0, and waits for its result.
+pub fn on(core: usize, job: Job, argument: u64) -> Option<u64> {
+    if core == 0 {
+        return Some(job(argument));
+    }
+    ask(core, job, argument);
+    result(core)
+}
+
 /// What a secondary core does.
 pub fn serve(core: usize) -> ! {
     let desk = &DESKS[core % MAX];

@@ -2,7 +2,7 @@
 
 use super::prelude::*;
 use crate::probes::ask;
-use crate::cores;
+use crate::cores::{self, on};
 use conformance_testkit::{Command, PROBE_EL1};
 
 checks! { "all-cores":
@@ -21,14 +21,6 @@ fn fill(seed: u64) -> u64 {
 
 fn check(_: u64) -> u64 {
     ask(&PROBE_EL1, Command::Check, &[]).map_or(u64::MAX, |words| words[0])
-}
-
-fn on(core: usize, job: cores::Job, argument: u64) -> Option<u64> {
-    if core == 0 {
-        return Some(job(argument));
-    }
-    cores::ask(core, job, argument);
-    cores::result(core)
 }
 
 fn every_core_has_its_vcpu(_: Instance) -> Outcome {

@@ -2,6 +2,7 @@
 
 use super::memory::{give, give_back, retrieve_from, with_buffers};
 use super::prelude::*;
+use crate::cores::{self, on};
 use crate::probes::{SELF, ask, serves};
 use bulkhead_sdk::memory::{Kind, Range};
 use bulkhead_sdk::{Line, PAGE};
@@ -9,6 +10,7 @@ use conformance_testkit::{Command, FURTHER, PROBE_EL0, PROBE_EL1, Probe, VICTIM_
 
 checks! { "eight":
     "15.2" each_of_eight_partitions_serves [Ns] ANY "its answer";
+    "4.1" all_vcpus_of_eight_partitions_keep_their_registers [Ns] ANY "no register of any vCPU changed";
     "DEN0140 2.4" each_of_eight_partitions_borrows_at_the_same_time [Ns] ANY "all retrieve, and read what the lender wrote";
 }
 
@@ -23,6 +25,42 @@ fn each_of_eight_partitions_serves(_: Instance) -> Outcome {
         serves(probe)?;
     }
     pass!("{} partitions", ALL.len())
+}
+
+/// The vCPUs that each partition has: one for each core, or one that all cores share.
+const VCPUS: [usize; ALL.len()] = [cores::MAX, 1, 1, 1, cores::MAX, 1, cores::MAX, 1];
+
+/// A partition's place in [`ALL`], and the core: different for every vCPU, and never zero.
+fn place(probe: usize, core: usize) -> u64 {
+    (probe * cores::MAX + core + 1) as u64
+}
+
+fn probe_of(place: u64) -> &'static Probe {
+    &ALL[(place as usize - 1) / cores::MAX % ALL.len()]
+}
+
+fn fill(place: u64) -> u64 {
+    ask(probe_of(place), Command::Fill, &[place]).map_or(0, |words| words[0])
+}
+
+fn check(place: u64) -> u64 {
+    ask(probe_of(place), Command::Check, &[]).map_or(u64::MAX, |words| words[0])
+}
+
+fn all_vcpus_of_eight_partitions_keep_their_registers(_: Instance) -> Outcome {
+    let started = (1..cores::MAX).all(cores::start);
+    ensure!(started, "not all cores came");
+    let each = |job: cores::Job, expected: u64| {
+        for (n, (probe, vcpus)) in ALL.iter().zip(VCPUS).enumerate() {
+            for core in 0..vcpus {
+                let result = on(core, job, place(n, core));
+                ensure!(result == Some(expected), "{}, vCPU {core}: {result:x?}", probe.name);
+            }
+        }
+        pass!("{} vCPUs", VCPUS.iter().sum::<usize>())
+    };
+    each(fill, 1)?;
+    each(check, 0)
 }
 
 fn each_of_eight_partitions_borrows_at_the_same_time(at: Instance) -> Outcome {
