@@ -404,7 +404,10 @@ pub fn set_permissions(partition: u8, page: u64, pages: u64, permissions: Permis
 const BLOCK: u64 = 1 << 21;
 /// What a partition may never have: a block of it in stage 1 is in nobody's way.
 const FIRMWARE: core::ops::Range<u64> = platform::TRUSTED_FIRMWARE.start..platform::OWN_RAM.end;
-const _: () = assert!(platform::TRUSTED_FIRMWARE.end == platform::OWN_RAM.start && FIRMWARE.start.is_multiple_of(BLOCK) && FIRMWARE.end.is_multiple_of(BLOCK));
+const _: () = assert!(
+    platform::TRUSTED_FIRMWARE.end == platform::OWN_RAM.start && FIRMWARE.start.is_multiple_of(BLOCK) && FIRMWARE.end.is_multiple_of(BLOCK),
+    "platform.rs: OWN_RAM has to follow TRUSTED_FIRMWARE, and both together to be whole blocks of 2 MiB"
+);
 
 /// Maps Bulkhead's page of EL1 vectors into an S-EL0 partition: executable by EL1, invisible to EL0. In stage 1 that is the whole
 /// block around them, which takes no table: of it, stage 2 lets through the vectors, and the tables for walks.
