@@ -3,6 +3,8 @@
 //! Steps of the boot-time loader (`partitions/linux/loader`) and of Linux (`partitions/linux/guest/steps`) are passed to a
 //! boot by name; each prints `STEP` lines. To add a step, write it there and name it here.
 
+use std::ffi::OsString;
+
 use crate::chain::StmmImage;
 
 /// One boot.
@@ -18,6 +20,8 @@ pub struct Boot {
     pub stmm: StmmImage,
     /// Whether there is a second OP-TEE.
     pub second_optee: bool,
+    /// Whether Linux gives UEFI's run-time services virtual addresses (SetVirtualAddressMap).
+    pub virtual_addresses: bool,
     /// Steps of the loader, separated by spaces.
     pub uefi: &'static str,
     /// Steps of Linux.
@@ -37,7 +41,18 @@ pub struct Boot {
 /// Steps of Linux that go on for as many seconds as their argument says.
 const LASTING: &[&str] = &["peers", "neighbours"];
 
+/// Arguments for QEMU by which Linux takes the machine for one of those that do not work without SetVirtualAddressMap. On others it leaves
+/// that call out: its kernel has room for UEFI's own addresses.
+const VIRTUAL_ADDRESSES: &[&str] = &["-smbios", "type=4,version=eMAG"];
+
 impl Boot {
+    /// Further arguments for QEMU.
+    #[must_use]
+    pub fn qemu(&self) -> Vec<OsString> {
+        let arguments = if self.virtual_addresses { VIRTUAL_ADDRESSES } else { &[] };
+        arguments.iter().map(OsString::from).collect()
+    }
+
     /// Its steps of Linux, with those that last going on for `minutes`; `None` if none of them does.
     #[must_use]
     pub fn linux_for(&self, minutes: u32) -> Option<String> {
@@ -55,28 +70,41 @@ impl Boot {
 pub const BOOTS: &[Boot] = &[
     Boot {
         name: "first",
-        shows: "discovery; variables from UEFI and Linux; a full store; keys enrolled; secure memory unreadable",
+        shows: "discovery; UEFI's drivers use OP-TEE, at run time too; variables from UEFI and Linux; a full store; keys enrolled; secure memory unreadable",
         after: None,
         stmm: StmmImage::Plain,
         second_optee: false,
-        uefi: "discovery setup-mode variables full",
-        linux: "discovery secure-memory variables keys full",
-        linux_full: "discovery secure-memory variables keys full",
-        expects: &["uefi.discovery", "uefi.setup-mode", "uefi.create", "uefi.full", "linux.bus.op-tee", "linux.bus.stmm", "linux.user-mode", "linux.full"],
+        virtual_addresses: false,
+        uefi: "discovery setup-mode optee variables full",
+        linux: "discovery secure-memory run-time variables keys full",
+        linux_full: "discovery secure-memory run-time variables keys full",
+        expects: &[
+            "uefi.discovery",
+            "uefi.setup-mode",
+            "uefi.optee",
+            "uefi.create",
+            "uefi.full",
+            "linux.bus.op-tee",
+            "linux.bus.stmm",
+            "linux.run-time.random",
+            "linux.user-mode",
+            "linux.full",
+        ],
         secure: &[],
         silence: 180,
         total: 900,
     },
     Boot {
         name: "second",
-        shows: "everything kept over power-off; secure boot; xtest; xtest and variables at once",
+        shows: "everything kept over power-off; secure boot; run-time services at virtual addresses; xtest; xtest and variables at once",
         after: Some("first"),
         stmm: StmmImage::Plain,
         second_optee: false,
+        virtual_addresses: true,
         uefi: "persistence secure-boot",
-        linux: "persistence xtest both",
-        linux_full: "persistence xtest:full both",
-        expects: &["uefi.kept", "uefi.signed-boots", "uefi.unsigned-refused", "linux.kept", "linux.secure-boot"],
+        linux: "persistence run-time xtest both",
+        linux_full: "persistence run-time xtest:full both",
+        expects: &["uefi.kept", "uefi.signed-boots", "uefi.unsigned-refused", "linux.kept", "linux.run-time.random", "linux.secure-boot"],
         secure: &[],
         silence: 300,
         total: 3600,
@@ -87,6 +115,7 @@ pub const BOOTS: &[Boot] = &[
         after: None,
         stmm: StmmImage::Plain,
         second_optee: false,
+        virtual_addresses: false,
         uefi: "variables",
         linux: "peers",
         linux_full: "peers:60",
@@ -101,6 +130,7 @@ pub const BOOTS: &[Boot] = &[
         after: None,
         stmm: StmmImage::Wild,
         second_optee: false,
+        virtual_addresses: false,
         uefi: "wild",
         linux: "contained",
         linux_full: "contained",
@@ -115,6 +145,7 @@ pub const BOOTS: &[Boot] = &[
         after: None,
         stmm: StmmImage::Plain,
         second_optee: true,
+        virtual_addresses: false,
         uefi: "variables",
         linux: "neighbours",
         linux_full: "neighbours:60",

@@ -2,3 +2,4 @@ subdirs-y += ../plat-vexpress
 incdirs-y += include
 srcs-y += uefi_variables.c
 srcs-y += stmm.c
+srcs-$(CFG_HWRNG_PTA) += random.c

@@ -1,8 +1,8 @@
 //! EDK2 2025.02: StMM for S-EL0 and UEFI as BL33; firmware sources unpatched.
 //!
 //! Three recipes share one source archive: the build tools, StMM (both images) and UEFI. Our own packages
-//! (`partitions/stmm/BulkheadStmmPkg`, `partitions/uefi/BulkheadUefiPkg`) are copied beside EDK2's; UEFI's platform
-//! description is derived from EDK2's ArmVirtQemuKernel ([`description`]).
+//! (`partitions/stmm/BulkheadStmmPkg`, `partitions/uefi/BulkheadUefiPkg` and `OpteeFfaPkg`) are copied beside EDK2's; UEFI's
+//! platform description is derived from EDK2's ArmVirtQemuKernel ([`description`]).
 
 mod description;
 
@@ -22,8 +22,10 @@ pub const SOURCE: Tarball = Tarball {
 };
 
 const STMM_PACKAGE: &str = "partitions/stmm/BulkheadStmmPkg";
-const UEFI_PACKAGE: &str = "partitions/uefi/BulkheadUefiPkg";
+const UEFI_PACKAGES: [&str; 2] = ["partitions/uefi/BulkheadUefiPkg", "partitions/uefi/OpteeFfaPkg"];
 const TOOLS: &str = "edk2-tools";
+/// Our UEFI application that lists what OP-TEE offers.
+pub const OPTEE_LIST: &str = "OpteeList.efi";
 
 /// This file and its submodule: what the cache key is made of.
 const TEXT: &str = concat!(include_str!("edk2.rs"), include_str!("edk2/description.rs"));
@@ -103,7 +105,7 @@ impl Recipe for Stmm {
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
-        let workspace = prepare(job, STMM_PACKAGE)?;
+        let workspace = prepare(job, &[STMM_PACKAGE])?;
         build_platform(job, &workspace, "BulkheadStmmPkg/BulkheadStmm.dsc", &[])?;
         let volumes = workspace.join("Build/BulkheadStmm/RELEASE_GCCNOLTO/FV");
         copy(&volumes.join("STMM.fd"), &job.out().join("stmm.fd"))?;
@@ -132,7 +134,7 @@ impl Recipe for Uefi {
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        vec![UEFI_PACKAGE.into()]
+        UEFI_PACKAGES.map(PathBuf::from).into()
     }
 
     fn needs(&self) -> Vec<Box<dyn Recipe>> {
@@ -140,25 +142,29 @@ impl Recipe for Uefi {
     }
 
     fn outputs(&self) -> Vec<&'static str> {
-        vec!["QEMU_EFI.fd"]
+        vec!["QEMU_EFI.fd", OPTEE_LIST]
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
-        let workspace = prepare(job, UEFI_PACKAGE)?;
+        let workspace = prepare(job, &UEFI_PACKAGES)?;
         description::derive(&workspace.join("ArmVirtPkg"), &workspace.join("BulkheadUefiPkg"))?;
         // No network: it doubles the time and nothing here boots over it.
         build_platform(job, &workspace, "BulkheadUefiPkg/BulkheadUefi.dsc", &["-D", "SECURE_BOOT_ENABLE=TRUE", "-D", "NETWORK_ENABLE=FALSE"])?;
-        copy(&workspace.join("Build/BulkheadUefi/RELEASE_GCCNOLTO/FV/QEMU_EFI.fd"), &job.out().join("QEMU_EFI.fd"))
+        let built = workspace.join("Build/BulkheadUefi/RELEASE_GCCNOLTO");
+        copy(&built.join("FV/QEMU_EFI.fd"), &job.out().join("QEMU_EFI.fd"))?;
+        copy(&built.join("AARCH64").join(OPTEE_LIST), &job.out().join(OPTEE_LIST))
     }
 }
 
-/// Unpacks EDK2, adds the build tools and `package` of ours, and returns the workspace.
-fn prepare(job: &Job<'_>, package: &str) -> Result<PathBuf> {
+/// Unpacks EDK2, adds the build tools and `packages` of ours, and returns the workspace.
+fn prepare(job: &Job<'_>, packages: &[&str]) -> Result<PathBuf> {
     let workspace = job.unpack(&SOURCE, "edk2")?;
     copy_files(&job.artifact(TOOLS)?.join("bin"), &workspace.join("BaseTools/Source/C/bin"))?;
-    let package = job.repo(package);
-    let Some(name) = package.file_name() else { bail!("{} has no last component", package.display()) };
-    copy_tree(&package, &workspace.join(name))?;
+    for package in packages {
+        let package = job.repo(package);
+        let Some(name) = package.file_name() else { bail!("{} has no last component", package.display()) };
+        copy_tree(&package, &workspace.join(name))?;
+    }
     Ok(workspace)
 }
 

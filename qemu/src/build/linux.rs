@@ -15,6 +15,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::build::edk2::{self, Uefi};
 use crate::build::keys::{self, Keys};
 use crate::build::optee::{self, Optee};
 use crate::build::second_optee::{self, SecondOptee};
@@ -33,6 +34,8 @@ const CLIENTS: [&str; 2] = ["ta-variables", "neighbours"];
 /// The modules that the guest loads, one a line, dependencies first.
 const MODULES: &str = "partitions/linux/guest/modules.order";
 
+/// Where TAs lie in the userland, xtest's among them.
+pub const TAS: &str = "root/usr/lib/optee_armtz";
 /// Where the second OP-TEE's tee-supplicant looks for TAs (`partitions/linux/guest/init`).
 const SECOND_TAS: &str = "usr/lib/second-os";
 /// Of xtest's TAs, those that the second OP-TEE gets: for cryptography and storage.
@@ -278,7 +281,7 @@ impl Recipe for Linux {
     }
 
     fn needs(&self) -> Vec<Box<dyn Recipe>> {
-        vec![Box::new(Kernel), Box::new(Userland), Box::new(Client), Box::new(Loader), Box::new(Keys), Box::new(Optee), Box::new(SecondOptee)]
+        vec![Box::new(Kernel), Box::new(Userland), Box::new(Client), Box::new(Loader), Box::new(Keys), Box::new(Optee), Box::new(SecondOptee), Box::new(Uefi)]
     }
 
     fn outputs(&self) -> Vec<&'static str> {
@@ -293,12 +296,14 @@ impl Recipe for Linux {
         let loader = job.artifact("linux-loader")?.join("loader.efi");
         let (kernel, signed_loader) = (signed(job, "db", &kernel)?, signed(job, "db", &loader)?);
         let (unsigned_loader, rogue_loader) = (read(&loader)?, signed(job, "rogue", &loader)?);
+        let optee_list = signed(job, "db", &job.artifact("uefi")?.join(edk2::OPTEE_LIST))?;
         let mut files: Vec<(&str, &[u8])> = vec![
             ("EFI/BOOT/BOOTAA64.EFI", &signed_loader),
             ("linux.efi", &kernel),
             ("initrd.img", &initrd),
             ("cmdline.txt", COMMAND_LINE.as_bytes()),
             ("startup.nsh", STARTUP),
+            ("optee-list.efi", &optee_list),
             // Copies of the loader that show what secure boot takes and what it refuses (loader/src/secure_boot.rs).
             ("hello-signed.efi", &signed_loader),
             ("hello-unsigned.efi", &unsigned_loader),

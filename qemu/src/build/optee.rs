@@ -7,11 +7,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::build::linux::{TAS, Userland};
 use crate::recipe::{Job, Recipe, Source, Tarball};
 
 const OURS: &str = "partitions/optee";
 /// The TA that reads and writes UEFI variables, as tee-supplicant looks for it.
 pub const VARIABLES_TA: &str = "6d0a7199-9f73-481f-8180-72d47b05742a.ta";
+
+/// A TA of OP-TEE's tests that is part of the image, so that it is there before Linux is (`partitions/uefi/OpteeFfaPkg/OpteeList`).
+const EARLY_TA: &str = "e6a33ed4-562b-463a-bb7e-ff5e15a493c8";
 
 /// The sources.
 pub const SOURCE: Tarball = Tarball {
@@ -55,14 +59,31 @@ impl Recipe for Optee {
         vec![OURS.into()]
     }
 
+    fn needs(&self) -> Vec<Box<dyn Recipe>> {
+        vec![Box::new(Userland)]
+    }
+
     fn build(&self, job: &Job<'_>) -> Result<()> {
         let ours = job.repo(OURS);
         // The PKCS #11 token, which xtest's second suite wants and Debian's package of xtest has not.
-        let early_ta = "CFG_IN_TREE_EARLY_TAS=pkcs11/fd02c9da-306c-48c7-a49c-bbd827ae86ee";
-        let source = core(job, &Platform { name: "bulkhead", dir: "plat-bulkhead", ours: &ours, start: PACKAGE_BASE, end: END }, &[early_ta])?;
+        let token = "CFG_IN_TREE_EARLY_TAS=pkcs11/fd02c9da-306c-48c7-a49c-bbd827ae86ee";
+        let early_ta = format!("EARLY_TA_PATHS={}", early_ta(job)?.display());
+        let platform = Platform { name: "bulkhead", dir: "plat-bulkhead", ours: &ours, start: PACKAGE_BASE, end: END };
+        let source = core(job, &platform, &[token, &early_ta])?;
         let ta = ta(job, &source, &ours, "uefi_variables")?;
         keep(job, &source, &ta, VARIABLES_TA)
     }
+}
+
+/// The program in a signed TA of Debian's package, under the name by which OP-TEE's build takes it. The signature before it is for TAs that
+/// come from the normal world.
+fn early_ta(job: &Job<'_>) -> Result<PathBuf> {
+    let signed = job.artifact("linux-userland")?.join(TAS).join(format!("{EARLY_TA}.ta"));
+    let bytes = fs::read(&signed).with_context(|| format!("the package of OP-TEE's tests has no {}", signed.display()))?;
+    let at = bytes.windows(4).position(|magic| magic == b"\x7fELF").with_context(|| format!("no program in {}: is it encrypted?", signed.display()))?;
+    let program = job.work().join(format!("{EARLY_TA}.stripped.elf"));
+    fs::write(&program, &bytes[at..]).with_context(|| format!("cannot write {}", program.display()))?;
+    Ok(program)
 }
 
 /// A platform of ours for OP-TEE, and where its package lies.

@@ -114,6 +114,7 @@ fn chain_boot(project: &Project, chain: &Chain, settings: &Settings, one: &Boot)
         cpus: settings.cpus,
         resets: false,
         fw_cfg: vec![item("uefi", one.uefi), item("steps", &linux)],
+        extra: one.qemu(),
         ..chain.machine(&assembled)?
     };
     let limits = Limits { silence: Duration::from_secs(one.silence), total };

@@ -156,6 +156,14 @@ const BOOTS: &[Boot] = &[
         ]),
     },
     Boot {
+        name: "u-boot.uefi-no-op-tee",
+        shows: "no OP-TEE: UEFI's programs that use it are told so",
+        firmware: Firmware::Uefi,
+        without: &[OPTEE],
+        stmm: StmmImage::Plain,
+        how: How::Alone { uefi: "optee-absent power-off", linux: "", expects: &["uefi.optee-absent"] },
+    },
+    Boot {
         name: "u-boot.no-stmm",
         shows: "no StMM: the gateway answers for it",
         firmware: Firmware::UBoot,

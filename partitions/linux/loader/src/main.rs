@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod efi;
 mod fw_cfg;
+mod optee;
 mod secure_boot;
 mod steps;
 mod tables;
