@@ -671,9 +671,13 @@ impl Machine for Cpu {
     }
 
     fn permissions(&mut self, partition: u8, page: u64) -> Option<Permissions> {
-        let own = |h: &Holding| h.secure && h.state == PageState::Owned && h.memory_type == MemoryType::Normal;
+        self.holding(Owner::Partition(partition), page).filter(|h| h.secure && h.state == PageState::Owned).map(|h| h.permissions)
+    }
+
+    fn may_set_permissions(&mut self, partition: u8, page: u64) -> bool {
+        let own = |h: Holding| h.secure && h.state == PageState::Owned && h.memory_type == MemoryType::Normal;
         // What the manifest gives beside the partition's own memory, it gives with the access that it says.
-        system::is_memory_of(partition, page).then(|| self.holding(Owner::Partition(partition), page)).flatten().filter(own).map(|h| h.permissions)
+        system::is_memory_of(partition, page) && self.holding(Owner::Partition(partition), page).is_some_and(own)
     }
 
     fn set_permissions(&mut self, partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {

@@ -685,6 +685,10 @@ impl Machine for Fake {
         self.holding(Owner::Partition(partition), page).map(|holding| holding.permissions)
     }
 
+    fn may_set_permissions(&mut self, partition: u8, page: u64) -> bool {
+        self.holding(Owner::Partition(partition), page).is_some_and(|holding| holding.memory_type == MemoryType::Normal)
+    }
+
     fn set_permissions(&mut self, partition: u8, page: u64, pages: u64, permissions: Permissions) -> Result<(), OutOfMemory> {
         let mut world = self.world();
         if world.tables_spent {

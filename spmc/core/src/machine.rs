@@ -187,6 +187,9 @@ pub trait Machine: memory::PageTables {
     /// How a partition sees a page of its own, by its stage 2 and, at S-EL0, its stage 1. Any core may ask.
     fn permissions(&mut self, partition: u8, page: u64) -> Option<Permissions>;
 
+    /// Whether a partition may change its permissions of a page.
+    fn may_set_permissions(&mut self, partition: u8, page: u64) -> bool;
+
     /// Changes an S-EL0 partition's stage-1 permissions of `pages` pages that it owns.
     ///
     /// # Errors

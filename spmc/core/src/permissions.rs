@@ -46,7 +46,7 @@ impl Spmc {
         let vcpu = self.permission_caller(call)?;
         let (base, pages) = Self::permission_range(call, u64::from(call.regs.w(2)))?;
         let permissions = decode_permissions(call.regs.w(3)).ok_or(Status::InvalidParameters)?;
-        let own = (0..pages).all(|n| machine.permissions(vcpu.partition, base + n * PAGE).is_some());
+        let own = (0..pages).all(|n| machine.may_set_permissions(vcpu.partition, base + n * PAGE));
         if !own {
             return Err(Status::InvalidParameters);
         }

@@ -160,6 +160,10 @@ fn an_s_el0_partition_sets_permissions_while_it_initialises() {
             assert_eq!(guest.call(&[PERM_SET, base, pages, bits]), invalid(), "{what}");
         }
         assert_eq!(guest.call(&[PERM_GET, page + PAGES * 0x1000]), invalid());
+        let device = page + 0x5000;
+        guest.bench.world().change(Owner::Partition(0), device, |holding| holding.memory_type = MemoryType::Device);
+        assert_eq!(guest.call(&[PERM_GET, device]), Regs::success(&[1]), "it may know what it has");
+        assert_eq!(guest.call(&[PERM_SET, device, 1, 5]), invalid(), "a device's access is the manifest's");
         guest.bench.world().tables_spent = true;
         assert_eq!(guest.call(&[PERM_SET, page, 1, 3]), error(Status::NoMemory));
         guest.wait();

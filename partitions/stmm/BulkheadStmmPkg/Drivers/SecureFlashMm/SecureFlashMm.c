@@ -3,10 +3,14 @@
 
   The flash "device" given to that code begins at the store, not at the bank: its commands then stay inside the region
   that the partition's manifest names. QEMU's pflash takes a command at any of its addresses.
+
+  Where StMM is given no flash, the store is in RAM (RamStore.c).
 **/
 
 #include <PiMm.h>
 
+#include <IndustryStandard/ArmFfaSvc.h>
+#include <Library/ArmSvcLib.h>
 #include <Library/BaseMemoryLib.h>
 #include <Library/MemoryAllocationLib.h>
 #include <Library/MmServicesTableLib.h>
@@ -15,6 +19,7 @@
 #include <Library/SerialPortLib.h>
 
 #include "../../../OvmfPkg/VirtNorFlashDxe/VirtNorFlash.h"
+#include "RamStore.h"
 
 /// Erase block of QEMU's "virt" flash: two parts of 128 KiB blocks side by side.
 #define BLOCK_SIZE  SIZE_256KB
@@ -254,25 +259,41 @@ EfiConvertPointer (
 }
 
 /**
-  Sets the flash up, formats the store if it holds none, and publishes the block protocol.
+  Tells whether StMM has been given the flash: whoever is below knows what is mapped at its address.
 
-  @param[in] ImageHandle    Not used.
-  @param[in] MmSystemTable  Not used.
-
-  @retval EFI_SUCCESS  The variable drivers may start.
-  @return Otherwise why not.
+  @retval TRUE   It has.
+  @retval FALSE  Nothing is there: an access would end StMM.
 **/
-EFI_STATUS
-EFIAPI
-SecureFlashInitialize (
-  IN EFI_HANDLE           ImageHandle,
-  IN EFI_MM_SYSTEM_TABLE  *MmSystemTable
+STATIC
+BOOLEAN
+HasFlash (
+  VOID
   )
 {
-  EFI_STATUS   Status;
-  CONST CHAR8  *State;
-  CHAR8        Line[96];
-  UINTN        Length;
+  ARM_SVC_ARGS  Args;
+
+  ZeroMem (&Args, sizeof (Args));
+  Args.Arg0 = ARM_FID_FFA_MEM_PERM_GET;
+  Args.Arg1 = PcdGet64 (PcdFlashNvStorageVariableBase64);
+  ArmCallSvc (&Args);
+  return !IS_FID_FFA_ERROR (Args.Arg0);
+}
+
+/**
+  Sets the flash up, and formats the store if it holds none.
+
+  @param[out] State  What was found.
+
+  @retval EFI_SUCCESS  There is a store in it.
+  @return Otherwise why not.
+**/
+STATIC
+EFI_STATUS
+FlashInitialize (
+  OUT CONST CHAR8  **State
+  )
+{
+  EFI_STATUS  Status;
 
   mFlash.RegionBaseAddress = (UINTN)PcdGet64 (PcdFlashNvStorageVariableBase64);
   mFlash.DeviceBaseAddress = mFlash.RegionBaseAddress;
@@ -291,10 +312,10 @@ SecureFlashInitialize (
 
   // A reset in the middle of a command leaves the device in command mode.
   NorFlashReset (&mFlash);
-  State  = "found";
+  *State = "found";
   Status = ValidateFvHeader (&mFlash);
   if (EFI_ERROR (Status)) {
-    State  = "formatted";
+    *State = "formatted";
     Status = FvbEraseBlocks (&mFlash.FvbProtocol, (EFI_LBA)0, (UINTN)(mFlash.LastBlock + 1), EFI_LBA_LIST_TERMINATOR);
     if (!EFI_ERROR (Status)) {
       Status = InitializeFvAndVariableStoreHeaders (&mFlash);
@@ -305,12 +326,53 @@ SecureFlashInitialize (
     }
   }
 
+  return Status;
+}
+
+/**
+  Makes the store ready and publishes its block protocol. A flash that is there and fails is an error: variables that came back empty would
+  switch secure boot off.
+
+  @param[in] ImageHandle    Not used.
+  @param[in] MmSystemTable  Not used.
+
+  @retval EFI_SUCCESS  The variable drivers may start.
+  @return Otherwise why not.
+**/
+EFI_STATUS
+EFIAPI
+SecureFlashInitialize (
+  IN EFI_HANDLE           ImageHandle,
+  IN EFI_MM_SYSTEM_TABLE  *MmSystemTable
+  )
+{
+  EFI_STATUS                           Status;
+  EFI_FIRMWARE_VOLUME_BLOCK2_PROTOCOL  *Protocol;
+  EFI_HANDLE                           Handle;
+  EFI_PHYSICAL_ADDRESS                 Address;
+  CONST CHAR8                          *State;
+  UINTN                                Size;
+  CHAR8                                Line[96];
+  UINTN                                Length;
+
+  State = "unusable";
+  if (HasFlash ()) {
+    Status   = FlashInitialize (&State);
+    Protocol = &mFlash.FvbProtocol;
+    Address  = mFlash.RegionBaseAddress;
+    Size     = mFlash.Size;
+  } else {
+    State  = "in RAM, lost at power-off,";
+    Status = RamStoreInitialize (&Protocol, &Address, &Size);
+  }
+
   if (!EFI_ERROR (Status)) {
+    Handle = NULL;
     Status = gMmst->MmInstallProtocolInterface (
-                      &mFlash.Handle,
+                      &Handle,
                       &gEfiSmmFirmwareVolumeBlockProtocolGuid,
                       EFI_NATIVE_INTERFACE,
-                      &mFlash.FvbProtocol
+                      Protocol
                       );
   }
 
@@ -323,8 +385,8 @@ SecureFlashInitialize (
              sizeof (Line),
              "StMM: variable store %a at 0x%lx, %d KiB, %r\n",
              State,
-             (UINT64)mFlash.RegionBaseAddress,
-             mFlash.Size / SIZE_1KB,
+             Address,
+             Size / SIZE_1KB,
              Status
              );
   SerialPortWrite ((UINT8 *)Line, Length);
