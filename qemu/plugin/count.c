@@ -1,7 +1,7 @@
 /*
  * A TCG plugin for QEMU that counts executed instructions, for `cargo xtask bench`.
  *
- * Every instruction belongs to the first of the named address ranges that it lies in; an operation is what happens between
+ * Every instruction belongs to the first of the named ranges of physical addresses that it lies in; an operation is what happens between
  * two markers in the normal world or a partition, hints that the CPU takes as NOPs. Each gives one line in the output file:
  *
  *     sample <name>=<count> ...
@@ -35,8 +35,26 @@ static struct {
     uint64_t first, end;
 } ranges[MAX_RANGES];
 static size_t range_count;
+/* Bytes of the machine's secure RAM. */
+#define SECURE_RAM (UINT64_C(16) << 20)
 /* Places of those that mean something here. */
 static size_t spmc = OTHER, el3 = OTHER, normal = OTHER;
+
+/* Where QEMU has EL3's memory, once something there was translated: what runs first there has addresses as they are. */
+static uintptr_t el3_memory;
+
+/*
+ * The physical address of an instruction in secure RAM, which follows EL3's memory there; else the virtual one, which is the same in the normal world's
+ * firmware. StMM inside OP-TEE has virtual addresses that are the normal world's physical ones.
+ */
+static uint64_t address_of(const struct qemu_plugin_insn *insn) {
+    uint64_t address = qemu_plugin_insn_vaddr(insn);
+    uintptr_t host = (uintptr_t)qemu_plugin_insn_haddr(insn);
+    if (!el3_memory && host && address >= ranges[el3].first && address < ranges[el3].end) {
+        el3_memory = host - (address - ranges[el3].first);
+    }
+    return el3_memory && host - el3_memory < SECURE_RAM ? ranges[el3].first + (host - el3_memory) : address;
+}
 
 static size_t class_of(uint64_t address) {
     for (size_t n = 0; n < range_count; n++) {
@@ -262,7 +280,7 @@ static void add(struct qemu_plugin_insn *insn, counter counter) {
 static void translated(plugin_id id, struct qemu_plugin_tb *block) {
     (void)id;
     /* A block does not cross a page, and ranges are made of pages. */
-    uint64_t address = qemu_plugin_tb_vaddr(block);
+    uint64_t address = address_of(qemu_plugin_tb_get_insn(block, 0));
     size_t class = class_of(address), length = qemu_plugin_tb_n_insns(block);
     qemu_plugin_register_vcpu_tb_exec_cond_cb(block, changed, NO_REGISTERS, NOT_EQUAL, at(offsetof(struct counts, class)),
                                               class, (void *)(uintptr_t)class);

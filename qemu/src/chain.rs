@@ -55,6 +55,8 @@ pub struct Changes {
     pub without: Vec<String>,
     /// Whether there is a second OP-TEE. The memory of one is then that of two.
     pub second_optee: bool,
+    /// Whether StMM keeps variables in memory, for want of a flash.
+    pub store_in_ram: bool,
     /// The normal world's firmware.
     pub firmware: Firmware,
     /// What the normal world starts with in place of its firmware; there is no disk then.
@@ -109,6 +111,14 @@ impl Chain {
         &self.spmc
     }
 
+    /// The StMM image that is a partition.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn stmm(&self) -> Result<PathBuf> {
+        self.artifacts.file("stmm", "stmm.fd")
+    }
+
     /// Assembles the chain as system `name`, with a variable store of its own.
     ///
     /// # Errors
@@ -136,7 +146,7 @@ impl Chain {
         if self.changes.has(STMM) {
             partitions.push(Partition {
                 name: STMM.into(),
-                manifest: project.root.join("manifests/stmm.dts"),
+                manifest: project.root.join(if self.changes.store_in_ram { "manifests/stmm-without-flash.dts" } else { "manifests/stmm.dts" }),
                 image: self.artifacts.file("stmm", if stmm == StmmImage::Plain { "stmm.fd" } else { "stmm-wild.fd" })?,
                 load_address: 0x0e20_0000,
                 uuid: "378daedc-f06b-4446-8314-40ab933c87a3".into(),
@@ -203,7 +213,7 @@ impl Chain {
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { memory: MEMORY, without: Vec::new(), second_optee: false, firmware: Firmware::Uefi, normal_world: None }
+        Self { memory: MEMORY, without: Vec::new(), second_optee: false, store_in_ram: false, firmware: Firmware::Uefi, normal_world: None }
     }
 }
 

@@ -41,6 +41,16 @@ pub enum Cmd {
     Conformance(ConformanceOptions),
     /// Count the instructions that each operation executes, by who executes them, on the SPMC as shipped.
     Bench(BenchOptions),
+    /// Run the same variable workload on the bridge (StMM inside OP-TEE) and on Bulkhead, with one StMM image, and print side by side what each operation
+    /// costs.
+    ///
+    /// Counts executed instructions, exactly, by who executes them: the normal world's firmware, EL3, OP-TEE or the SPMC, StMM. With
+    /// U-Boot on both, and with UEFI on Bulkhead. StMM keeps variables in memory each time, as it has no flash in OP-TEE.
+    CompareBridge {
+        /// Write the figures to this file, one object for each operation.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Build everything (or only the named components) and print the SPMC's size against its limits.
     Build {
         /// Components, by name (see `--list`).
@@ -225,7 +235,14 @@ impl RunOptions {
     /// What of the chain is left out or replaced.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes { memory: self.memory, without: self.without.clone(), second_optee: self.second_op_tee, firmware: self.firmware, normal_world: self.bl33.clone() }
+        Changes {
+            memory: self.memory,
+            without: self.without.clone(),
+            second_optee: self.second_op_tee,
+            firmware: self.firmware,
+            normal_world: self.bl33.clone(),
+            ..Changes::default()
+        }
     }
 
     /// Whether somebody else's software is to run, or a run of its kind is asked for.

@@ -2,6 +2,7 @@
 
 mod apt;
 mod bench;
+mod bridge;
 mod build;
 mod cache;
 mod chain;
@@ -87,6 +88,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Cmd::Bench(options) => {
             doctor::ensure(&project, &progress, false)?;
             if !bench::run(&project, &progress, &options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Cmd::CompareBridge { json } => {
+            doctor::ensure(&project, &progress, false)?;
+            if !bench::compare::run(&project, &progress, json.as_deref())? {
                 return Ok(ExitCode::FAILURE);
             }
         }

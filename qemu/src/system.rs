@@ -136,6 +136,20 @@ pub fn assemble(project: &Project, system: &System) -> Result<Assembled> {
     Ok(Assembled { dir, flash, memory: system.memory })
 }
 
+/// Assembles a system without an SPMC: OP-TEE alone in the secure world, from its flat image, under the TF-A in the directory `tfa`.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn assemble_bridge(project: &Project, name: &str, tfa: &Path, op_tee: &Path, normal_world: &Path, memory: u32) -> Result<Assembled> {
+    let dir = project.out().join(name);
+    create_dir(&dir)?;
+    let tfa = |name: &str| read(&tfa.join(name));
+    let images = [(fip::BL2, tfa("bl2.bin")?), (fip::BL31, tfa("bl31.bin")?), (fip::BL32, read(op_tee)?), (fip::BL33, read(normal_world)?)];
+    let flash = dir.join("flash.img");
+    write_firmware(&flash, &tfa("bl1.bin")?, &fip::write(&images)?)?;
+    Ok(Assembled { dir, flash, memory })
+}
+
 /// Memory that no partition may have: the same as the SPMC takes at boot.
 const RESERVED: [Reserved; 3] = [
     Reserved { name: "TF-A's memory", range: mib(0x0e00_0000, 1), emulated: false },

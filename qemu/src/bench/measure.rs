@@ -44,7 +44,23 @@ pub fn measure(project: &Project, progress: &Progress, spmc: &Spmc, profiled: bo
 ///
 /// # Errors
 /// As [`measure`].
-pub fn count(project: &Project, mut machine: Machine, system: &str, partitions: &[(&str, (u64, u64))], profiled: Option<u64>) -> Result<Measured> {
+pub fn count(project: &Project, machine: Machine, system: &str, partitions: &[(&str, (u64, u64))], profiled: Option<u64>) -> Result<Measured> {
+    count_typed(project, machine, system, partitions, profiled, &LIMITS, &mut |_| Ok(()))
+}
+
+/// The same, for a machine to which `typing` says something before it does what it is to do, within `limits`.
+///
+/// # Errors
+/// As [`measure`], and those of `typing`.
+pub fn count_typed(
+    project: &Project,
+    mut machine: Machine,
+    system: &str,
+    partitions: &[(&str, (u64, u64))],
+    profiled: Option<u64>,
+    limits: &Limits,
+    typing: &mut dyn FnMut(&mut Run) -> Result<()>,
+) -> Result<Measured> {
     let counts = machine.dir.join("counts.txt");
     let object = plugin::compile(project, &machine.dir, "count")?;
     // With several cores, QEMU takes whichever translates a block for the one that executes it if it may run them one at a time.
@@ -52,7 +68,9 @@ pub fn count(project: &Project, mut machine: Machine, system: &str, partitions: 
         machine.extra = ["-icount", "shift=0"].map(Into::into).to_vec();
     }
     machine.extra.extend(["-plugin".into(), plugin::option(&object, &counts, partitions, profiled)]);
-    let (end, failures, run) = to_end(&machine)?;
+    let mut run = machine.start()?;
+    typing(&mut run)?;
+    let (end, failures) = to_end(&mut run, limits)?;
     let text = fs::read_to_string(&counts).with_context(|| format!("cannot read {}", counts.display()))?;
     if !text.lines().any(|line| line.starts_with("boot ")) {
         bail!("the normal world was not reached: {}\n{}", end.show(), run.last_words());
@@ -67,18 +85,18 @@ pub fn count(project: &Project, mut machine: Machine, system: &str, partitions: 
 /// # Errors
 /// When QEMU cannot be started, it does less, or on Ctrl-C.
 pub fn console(machine: &Machine) -> Result<String> {
-    let (_, failures, run) = to_end(machine)?;
+    let mut run = machine.start()?;
+    let (_, failures) = to_end(&mut run, &LIMITS)?;
     if !failures.is_empty() {
         bail!("{}", failures.join("\n"));
     }
     Ok(run.console(Port::Normal).text().to_owned())
 }
 
-/// Boots a machine and waits for its end: how it ended, and what went wrong.
-fn to_end(machine: &Machine) -> Result<(End, Vec<String>, Run)> {
-    let mut run = machine.start()?;
+/// Waits for a machine's end: how it ended, and what went wrong.
+fn to_end(run: &mut Run, limits: &Limits) -> Result<(End, Vec<String>)> {
     let mut failures = Vec::new();
-    let end = run.watch(&LIMITS, &mut |step| {
+    let end = run.watch(limits, &mut |step| {
         if !step.passed {
             failures.push(format!("{}: {}", step.name, step.detail));
         }
@@ -86,5 +104,5 @@ fn to_end(machine: &Machine) -> Result<(End, Vec<String>, Run)> {
     if end != End::PoweredOff {
         failures.push(format!("the machine {}; {}", end.show(), run.last_words()));
     }
-    Ok((end, failures, run))
+    Ok((end, failures))
 }

@@ -4,6 +4,7 @@
 //! counts what each world executes between two markers ([`measure`]). The payload says on its console which operations these were;
 //! [`figures`] puts both together. Counts are exact and repeatable: nothing here is timed.
 
+pub mod compare;
 mod document;
 mod figures;
 mod measure;

@@ -1,5 +1,6 @@
 //! The recipes, one file per component. See [`crate::recipe`] for how to write one.
 
+pub mod bridge;
 pub mod edk2;
 pub mod keys;
 pub mod linux;
@@ -16,5 +17,6 @@ pub fn all() -> Vec<Box<dyn Recipe>> {
     let mut recipes: Vec<Box<dyn Recipe>> = vec![Box::new(tfa::Tfa), Box::new(optee::Optee), Box::new(second_optee::SecondOptee), Box::new(keys::Keys), Box::new(uboot::UBoot)];
     recipes.extend(edk2::all());
     recipes.extend(linux::all());
+    recipes.extend(bridge::all());
     recipes
 }

@@ -1,7 +1,7 @@
 //! TF-A 2.12.1 for QEMU's virt machine with the SPMD at EL3 and room for an SPMC at S-EL2; sources unpatched.
 //!
 //! BL1, BL2 and BL31 do not depend on what they load: the FIP does, and we write it ourselves ([`crate::fip`]). So TF-A
-//! is built once, for every configuration.
+//! is built once, for every configuration; only the bridge, which has no SPMD, has a build of its own ([`super::bridge`]).
 
 use std::fs;
 use std::process::Command;
@@ -17,15 +17,11 @@ pub const SOURCE: Tarball = Tarball {
     size: 8_078_248,
 };
 
-/// Build flags: the platform, the SPMD with an SPMC at S-EL2, and every architecture extension whose state EL3 must
-/// enable for the worlds below (value 2: if the CPU has it).
-const FLAGS: [&str; 21] = [
+/// Build flags of any TF-A for this machine: the platform, and every architecture extension whose state EL3 must enable for the worlds
+/// below (value 2: if the CPU has it).
+const FLAGS: [&str; 17] = [
     "PLAT=qemu",
-    "SPD=spmd",
-    "SPMD_SPM_AT_SEL2=1",
-    "ENABLE_FEAT_SEL2=1",
     "NEED_BL32=yes",
-    "NEED_FDT=yes",
     "BL32_RAM_LOCATION=tdram",
     "QEMU_USE_GIC_DRIVER=QEMU_GICV3",
     "ENABLE_SME_FOR_NS=2",
@@ -43,6 +39,12 @@ const FLAGS: [&str; 21] = [
     "LOG_LEVEL=20",
     "DEBUG=0",
 ];
+
+/// The SPMD, for an SPMC at S-EL2.
+const SPMD: [&str; 4] = ["SPD=spmd", "SPMD_SPM_AT_SEL2=1", "ENABLE_FEAT_SEL2=1", "NEED_FDT=yes"];
+
+/// What a build leaves.
+pub(super) const OUTPUTS: [&str; 4] = ["bl1.bin", "bl2.bin", "bl31.bin", "bl31.elf"];
 
 /// The recipe.
 pub struct Tfa;
@@ -65,30 +67,37 @@ impl Recipe for Tfa {
     }
 
     fn outputs(&self) -> Vec<&'static str> {
-        vec!["bl1.bin", "bl2.bin", "bl31.bin", "bl31.elf"]
+        OUTPUTS.to_vec()
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
-        let source = job.unpack(&SOURCE, "tfa")?;
         // The build insists on a list of SP packages; ours go into the FIP later, so this one is empty.
         let layout = job.work().join("sp_layout.json");
         fs::write(&layout, "{}\n").with_context(|| format!("cannot write {}", layout.display()))?;
-        job.run(
-            "compiling",
-            Command::new("make")
-                .current_dir(&source)
-                .arg(format!("-j{}", job.cores()))
-                .arg("CROSS_COMPILE=aarch64-linux-gnu-")
-                // A fixed stamp: the same inputs give the same image.
-                .arg("BUILD_MESSAGE_TIMESTAMP=\"bulkhead\"")
-                .args(FLAGS)
-                .arg(format!("SP_LAYOUT_FILE={}", layout.display()))
-                .args(["bl1", "bl2", "bl31"]),
-        )?;
-        for (from, to) in [("bl1.bin", "bl1.bin"), ("bl2.bin", "bl2.bin"), ("bl31.bin", "bl31.bin"), ("bl31/bl31.elf", "bl31.elf")] {
-            let path = source.join("build/qemu/release").join(from);
-            fs::copy(&path, job.out().join(to)).with_context(|| format!("TF-A's build did not make {}", path.display()))?;
-        }
-        Ok(())
+        let mut flags: Vec<String> = SPMD.map(Into::into).to_vec();
+        flags.push(format!("SP_LAYOUT_FILE={}", layout.display()));
+        build(job, &flags)
     }
+}
+
+/// Builds TF-A with `flags` beside those of every build for this machine.
+pub(super) fn build(job: &Job<'_>, flags: &[String]) -> Result<()> {
+    let source = job.unpack(&SOURCE, "tfa")?;
+    job.run(
+        "compiling",
+        Command::new("make")
+            .current_dir(&source)
+            .arg(format!("-j{}", job.cores()))
+            .arg("CROSS_COMPILE=aarch64-linux-gnu-")
+            // A fixed stamp: the same inputs give the same image.
+            .arg("BUILD_MESSAGE_TIMESTAMP=\"bulkhead\"")
+            .args(FLAGS)
+            .args(flags)
+            .args(["bl1", "bl2", "bl31"]),
+    )?;
+    for (from, to) in ["bl1.bin", "bl2.bin", "bl31.bin", "bl31/bl31.elf"].into_iter().zip(OUTPUTS) {
+        let path = source.join("build/qemu/release").join(from);
+        fs::copy(&path, job.out().join(to)).with_context(|| format!("TF-A's build did not make {}", path.display()))?;
+    }
+    Ok(())
 }

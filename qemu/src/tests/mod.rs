@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod boot;
+pub mod bridge;
 pub mod host;
 pub mod payload;
 pub mod refusals;

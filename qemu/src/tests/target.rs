@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::boot::{self, Expected};
-use super::{Tally, bench, payload, refusals, shell, third_party, uboot};
+use super::{Tally, bench, bridge, payload, refusals, shell, third_party, uboot};
 use crate::chain::{Chain, Changes, Firmware};
 use crate::cli::RunOptions;
 use crate::demonstration::{BOOTS, Boot};
@@ -81,6 +81,9 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
     tally += chain_boots(project, progress, &settings, filter)?;
     if filter.is_none_or(|f| uboot::NAME.contains(f)) {
         tally += uboot::run(project, progress, &uboot::Settings::default())?;
+    }
+    if filter.is_none_or(|f| bridge::NAME.contains(f)) {
+        tally += bridge::run(project, progress)?;
     }
     Ok(tally)
 }

@@ -19,7 +19,7 @@ use crate::toolchain::Profile;
 /// Name for reports and filters, and of the system.
 pub const NAME: &str = "u-boot";
 /// From power-on to U-Boot's countdown.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(300);
 /// For an answer to a command.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -41,14 +41,14 @@ impl Default for Settings {
 
 /// A command at the prompt and a pattern that its answer has.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+pub(super) struct Line {
     /// Name of the test; without one it only prepares what follows.
     name: &'static str,
     typed: &'static str,
     says: &'static str,
 }
 
-const fn line(name: &'static str, typed: &'static str, says: &'static str) -> Line {
+pub(super) const fn line(name: &'static str, typed: &'static str, says: &'static str) -> Line {
     Line { name, typed, says }
 }
 
@@ -57,7 +57,7 @@ const fn first(typed: &'static str) -> Line {
 }
 
 /// The pattern of an answer that says nothing: the command did what it was told.
-const SILENCE: &str = r"^\s*$";
+pub(super) const SILENCE: &str = r"^\s*$";
 /// What U-Boot says when StMM's verdict on an update is no.
 const REFUSED: &str = r"Failed to set EFI variable \(validation failed\)";
 
@@ -293,7 +293,7 @@ pub fn run(project: &Project, progress: &Progress, settings: &Settings) -> Resul
 }
 
 /// Boots to the prompt, has the dialogue, powers off. The boot itself is one more test.
-fn dialogue(machine: &Machine, name: &str, lines: &[Line]) -> Result<Tally> {
+pub(super) fn dialogue(machine: &Machine, name: &str, lines: &[Line]) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut run = machine.start()?;
     let outcome = prompt_at(&mut run).and_then(|()| {
@@ -330,7 +330,10 @@ fn dialogue(machine: &Machine, name: &str, lines: &[Line]) -> Result<Tally> {
 }
 
 /// Stops U-Boot's countdown.
-fn prompt_at(run: &mut Run) -> Result<()> {
+///
+/// # Errors
+/// When there is none, or no prompt after it.
+pub fn prompt_at(run: &mut Run) -> Result<()> {
     run.expect(Port::Normal, &Regex::new("Hit any key to stop autoboot")?, BOOT)?;
     run.send(Port::Normal, " ")?;
     run.expect(Port::Normal, &Regex::new(r"\n=> ")?, ANSWER)?;

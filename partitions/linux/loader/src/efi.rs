@@ -149,24 +149,35 @@ pub fn set_variable(name: &str, vendor: &Guid, attributes: u32, data: &[u8]) -> 
     })
 }
 
+/// Goes from one variable to the next; an empty name stands before the first.
+pub fn next_variable(name: &mut String, vendor: &mut Guid) -> Result<(), Status> {
+    let mut units = utf16(name);
+    units.resize(units.len().max(512), 0);
+    loop {
+        let mut size = units.len() * 2;
+        // SAFETY: the name has `size` bytes and holds the previous answer, vendor is the caller's.
+        let raw = unsafe { (runtime().get_next_variable_name)(&mut size, units.as_mut_ptr(), vendor) };
+        match Status::check(raw) {
+            Ok(()) => {
+                let end = units.iter().position(|&unit| unit == 0).unwrap_or(units.len());
+                *name = String::from_utf16_lossy(&units[..end]);
+                return Ok(());
+            }
+            Err(Status::BUFFER_TOO_SMALL) => units.resize(size / 2 + 1, 0),
+            Err(status) => return Err(status),
+        }
+    }
+}
+
 /// The names of all variables of one vendor.
 pub fn variable_names(wanted: &Guid) -> Result<Vec<String>, Status> {
     let mut names = Vec::new();
-    let mut name = vec![0u16; 512];
-    let mut vendor = Guid(0, 0, 0, [0; 8]);
+    let (mut name, mut vendor) = (String::new(), Guid(0, 0, 0, [0; 8]));
     loop {
-        let mut size = name.len() * 2;
-        // SAFETY: name has `size` bytes and holds the previous answer, vendor is a local.
-        let raw = unsafe { (runtime().get_next_variable_name)(&mut size, name.as_mut_ptr(), &mut vendor) };
-        match Status::check(raw) {
-            Ok(()) => {
-                if vendor == *wanted {
-                    let end = name.iter().position(|&unit| unit == 0).unwrap_or(name.len());
-                    names.push(String::from_utf16_lossy(&name[..end]));
-                }
-            }
+        match next_variable(&mut name, &mut vendor) {
+            Ok(()) if vendor == *wanted => names.push(name.clone()),
+            Ok(()) => {}
             Err(Status::NOT_FOUND) => return Ok(names),
-            Err(Status::BUFFER_TOO_SMALL) => name.resize(size / 2 + 1, 0),
             Err(status) => return Err(status),
         }
     }

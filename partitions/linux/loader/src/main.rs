@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod compare;
 mod efi;
 mod fw_cfg;
 mod optee;

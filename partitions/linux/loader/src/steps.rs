@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use crate::efi;
 use crate::tables::MM_COMMUNICATION2;
-use crate::{optee, secure_boot, variables, wild};
+use crate::{compare, optee, secure_boot, variables, wild};
 
 /// Runs one step of `opt/bulkhead/uefi`.
 pub fn run(step: &str) {
@@ -20,11 +20,12 @@ pub fn run(step: &str) {
         "optee" => optee::list(),
         "optee-absent" => optee::absent(),
         "u-boot" => variables::from_u_boot(),
+        "compare" => compare::run(),
         "power-off" => efi::power_off(),
         other => report(
             "uefi",
             Err(format!(
-                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot wild optee optee-absent u-boot power-off"
+                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot wild optee optee-absent u-boot compare power-off"
             )),
         ),
     }

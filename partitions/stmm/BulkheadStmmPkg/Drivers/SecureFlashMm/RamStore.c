@@ -1,9 +1,8 @@
 /** @file
   The variable store in RAM, for systems that give StMM no flash: OP-TEE, and partitions without that device region.
 
-  It is the store that EDK2's variable and fault tolerant write drivers know, as a block device of three blocks. Blocks are
-  smaller than in flash: OP-TEE gives StMM a heap of 402 pages, for drivers and their data. They are aligned to their size, as the fault tolerant write
-  driver wants them.
+  It is the store that EDK2's variable and fault tolerant write drivers know, as a block device. It is small: OP-TEE gives StMM a heap of 402 pages, for
+  drivers and their data, and OpenSSL needs some of it for each signature.
 **/
 
 #include "RamStore.h"
@@ -14,8 +13,11 @@
 #include <Library/BaseMemoryLib.h>
 #include <Library/MemoryAllocationLib.h>
 
-#define BLOCK_SIZE   SIZE_64KB
-#define BLOCK_COUNT  3
+#define BLOCK_SIZE       SIZE_4KB
+/// Of the variables: one of the greatest size, and some more.
+#define VARIABLE_BLOCKS  12
+/// Variables, the working block of fault tolerant writes, their spare blocks: as StoreVariableFlashInfoLib has it.
+#define BLOCK_COUNT      (VARIABLE_BLOCKS + 1 + VARIABLE_BLOCKS)
 /// Memory, whose bits a program may set and clear as it likes; an erase sets them.
 #define ATTRIBUTES  (EFI_FVB2_READ_ENABLED_CAP | EFI_FVB2_READ_STATUS | EFI_FVB2_WRITE_ENABLED_CAP | EFI_FVB2_WRITE_STATUS | \
                      EFI_FVB2_MEMORY_MAPPED | EFI_FVB2_ERASE_POLARITY)
@@ -277,7 +279,7 @@ RamStoreInitialize (
 
   *Address = 0;
   *Size    = BLOCK_COUNT * BLOCK_SIZE;
-  mStore   = AllocateAlignedPages (EFI_SIZE_TO_PAGES (BLOCK_COUNT * BLOCK_SIZE), BLOCK_SIZE);
+  mStore   = AllocatePages (EFI_SIZE_TO_PAGES (BLOCK_COUNT * BLOCK_SIZE));
   if (mStore == NULL) {
     return EFI_OUT_OF_RESOURCES;
   }
@@ -299,7 +301,7 @@ RamStoreInitialize (
   Variables = (VARIABLE_STORE_HEADER *)(mStore + Volume->HeaderLength);
   ZeroMem (Variables, sizeof (*Variables));
   CopyGuid (&Variables->Signature, &gEfiAuthenticatedVariableGuid);
-  Variables->Size   = BLOCK_SIZE - Volume->HeaderLength;
+  Variables->Size   = VARIABLE_BLOCKS * BLOCK_SIZE - Volume->HeaderLength;
   Variables->Format = VARIABLE_STORE_FORMATTED;
   Variables->State  = VARIABLE_STORE_HEALTHY;
 

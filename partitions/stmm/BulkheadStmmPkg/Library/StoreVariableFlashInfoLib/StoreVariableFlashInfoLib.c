@@ -1,8 +1,8 @@
 /** @file
   VariableFlashInfoLib that asks the driver of the variable store where it is: in flash or in RAM is known at run time only.
 
-  Either kind of store has three blocks: variables, the working block of fault tolerant writes, their spare block. The drivers
-  that ask are dispatched after SecureFlashMm, which comes before them in the firmware volume.
+  Either kind of store has the variables first, then one working block of fault tolerant writes, then as many spare blocks as there are
+  for variables. The drivers that ask are dispatched after SecureFlashMm, which comes before them in the firmware volume.
 **/
 
 #include <PiMm.h>
@@ -11,21 +11,28 @@
 #include <Library/VariableFlashInfoLib.h>
 #include <Protocol/SmmFirmwareVolumeBlock.h>
 
-/**
-  Finds a block of the store.
+/// What the store consists of, in this order.
+typedef enum {
+  VariableBlocks,
+  WorkingBlock,
+  SpareBlocks
+} STORE_PART;
 
-  @param[in]  Block        Which one.
+/**
+  Finds a part of the store.
+
+  @param[in]  Part         Which one.
   @param[out] BaseAddress  Its address.
   @param[out] Length       Its bytes.
 
   @retval EFI_SUCCESS            It was found.
   @retval EFI_INVALID_PARAMETER  A pointer is NULL.
-  @return Otherwise why there is no such block.
+  @return Otherwise why there is no store.
 **/
 STATIC
 EFI_STATUS
-FindBlock (
-  IN  EFI_LBA               Block,
+FindPart (
+  IN  STORE_PART            Part,
   OUT EFI_PHYSICAL_ADDRESS  *BaseAddress,
   OUT UINT64                *Length
   )
@@ -35,6 +42,7 @@ FindBlock (
   EFI_PHYSICAL_ADDRESS                    StoreAddress;
   UINTN                                   BlockSize;
   UINTN                                   BlockCount;
+  UINTN                                   VariableLength;
 
   if ((BaseAddress == NULL) || (Length == NULL)) {
     return EFI_INVALID_PARAMETER;
@@ -50,23 +58,37 @@ FindBlock (
     return Status;
   }
 
-  Status = Store->GetBlockSize (Store, Block, &BlockSize, &BlockCount);
+  Status = Store->GetBlockSize (Store, 0, &BlockSize, &BlockCount);
   if (EFI_ERROR (Status)) {
     return Status;
   }
 
-  *BaseAddress = StoreAddress + Block * BlockSize;
-  *Length      = BlockSize;
+  VariableLength = BlockCount / 2 * BlockSize;
+  switch (Part) {
+    case VariableBlocks:
+      *BaseAddress = StoreAddress;
+      *Length      = VariableLength;
+      break;
+    case WorkingBlock:
+      *BaseAddress = StoreAddress + VariableLength;
+      *Length      = BlockSize;
+      break;
+    case SpareBlocks:
+      *BaseAddress = StoreAddress + VariableLength + BlockSize;
+      *Length      = VariableLength;
+      break;
+  }
+
   return EFI_SUCCESS;
 }
 
 /**
-  Finds the block with the variables.
+  Finds the blocks with the variables.
 
-  @param[out] BaseAddress  Its address.
-  @param[out] Length       Its bytes.
+  @param[out] BaseAddress  Their address.
+  @param[out] Length       Their bytes.
 
-  @return As FindBlock().
+  @return As FindPart().
 **/
 EFI_STATUS
 EFIAPI
@@ -75,7 +97,7 @@ GetVariableFlashNvStorageInfo (
   OUT UINT64                *Length
   )
 {
-  return FindBlock (0, BaseAddress, Length);
+  return FindPart (VariableBlocks, BaseAddress, Length);
 }
 
 /**
@@ -84,7 +106,7 @@ GetVariableFlashNvStorageInfo (
   @param[out] BaseAddress  Its address.
   @param[out] Length       Its bytes.
 
-  @return As FindBlock().
+  @return As FindPart().
 **/
 EFI_STATUS
 EFIAPI
@@ -93,16 +115,16 @@ GetVariableFlashFtwWorkingInfo (
   OUT UINT64                *Length
   )
 {
-  return FindBlock (1, BaseAddress, Length);
+  return FindPart (WorkingBlock, BaseAddress, Length);
 }
 
 /**
-  Finds the spare block of fault tolerant writes.
+  Finds the spare blocks of fault tolerant writes.
 
-  @param[out] BaseAddress  Its address.
-  @param[out] Length       Its bytes.
+  @param[out] BaseAddress  Their address.
+  @param[out] Length       Their bytes.
 
-  @return As FindBlock().
+  @return As FindPart().
 **/
 EFI_STATUS
 EFIAPI
@@ -111,5 +133,5 @@ GetVariableFlashFtwSpareInfo (
   OUT UINT64                *Length
   )
 {
-  return FindBlock (2, BaseAddress, Length);
+  return FindPart (SpareBlocks, BaseAddress, Length);
 }
