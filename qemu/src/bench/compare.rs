@@ -38,15 +38,16 @@ const LIMITS: Limits = Limits { silence: Duration::from_secs(300), total: Durati
 pub fn run(project: &Project, progress: &Progress, json: Option<&Path>) -> Result<bool> {
     let bridge = Bridge::build(project, progress)?;
     let mut measured = Measured::default();
-    println!("StMM inside OP-TEE: {}", bridge::checksum(&bridge.stmm()?)?);
+    let inside = bridge::checksum(&bridge.stmm()?)?;
+    println!("StMM inside OP-TEE: {inside}");
     println!("Counting on the bridge, with U-Boot ...");
     measured.extend(count(project, bridge.machine(project, "compare-bridge")?, BRIDGE, &ON_THE_BRIDGE, &mut start_from_u_boot)?);
     for (firmware, system, name) in [(Firmware::UBoot, BULKHEAD, "compare-u-boot"), (Firmware::Uefi, BULKHEAD_UEFI, "compare-uefi")] {
         let chain = Chain::build(project, progress, Profile::Release, Changes { firmware, store_in_ram: true, ..Changes::default() })?;
         let checksum = bridge::checksum(&chain.stmm()?)?;
         println!("StMM as a partition: {checksum}");
-        if checksum != bridge::checksum(&bridge.stmm()?)? {
-            bail!("the two StMM images differ");
+        if checksum != inside {
+            bail!("the two StMM images differ, so there is nothing to compare: partitions/stmm has changed meanwhile; run the command again");
         }
         println!("Counting on {system} ...");
         let machine = chain.machine(&chain.assemble(project, name, StmmImage::Plain)?)?;
