@@ -19,7 +19,7 @@ use crate::toolchain::Profile;
 /// Name for reports and filters, and of the system.
 pub const NAME: &str = "u-boot";
 /// From power-on to U-Boot's countdown.
-const BOOT: Duration = Duration::from_secs(300);
+const BOOT: Duration = Duration::from_secs(120);
 /// For an answer to a command.
 const ANSWER: Duration = Duration::from_secs(60);
 

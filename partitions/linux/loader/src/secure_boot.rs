@@ -8,8 +8,8 @@ use crate::efi::{Image, Status, get_variable};
 use crate::steps::report;
 use crate::tables::Guid;
 
-/// EFI_GLOBAL_VARIABLE.
-const GLOBAL: Guid = Guid(0x8be4_df61, 0x93ca, 0x11d2, [0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c]);
+/// EFI_GLOBAL_VARIABLE: PK, KEK, and the modes.
+pub const GLOBAL: Guid = Guid(0x8be4_df61, 0x93ca, 0x11d2, [0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c]);
 
 const SIGNED: &str = "\\hello-signed.efi";
 const UNSIGNED: &str = "\\hello-unsigned.efi";
