@@ -100,7 +100,7 @@ impl Spmc {
         let receiver = self.indirect_receiver(call.from, &header)?;
         self.transfer(machine, [(sender, own), (receiver, header.receiver())], &header)?;
         let kind = if matches!(call.from, From::NormalWorld) { RxFull::FromNormalWorld } else { RxFull::FromPartition };
-        let found = if let End::Partition(index) = receiver { self.partition(index).map(|(state, config)| (index, state, config)) } else { None };
+        let found = if let End::Partition(index) = receiver { self.found(index) } else { None };
         self.signal_rx_full(machine, header.receiver(), found, kind, flags);
         Ok(message::success(&[]))
     }

@@ -100,9 +100,14 @@ impl Spmc {
         Some((partition, partition.config()?))
     }
 
+    /// The same, with its index.
+    pub(crate) fn found(&self, index: PartitionIndex) -> Option<Found<'_>> {
+        self.partition(index).map(|(partition, config)| (index, partition, config))
+    }
+
     /// All partitions, with their indices.
     pub fn partitions(&self) -> impl Iterator<Item = Found<'_>> {
-        (0..self.count()).filter_map(|i| self.partition(i).map(|(p, c)| (i, p, c)))
+        (0..self.count()).filter_map(|index| self.found(index))
     }
 
     /// The partition with this id.
