@@ -184,7 +184,8 @@ pub struct RunOptions {
     /// What the normal world starts with: EDK2's UEFI, or U-Boot, whose UEFI variables StMM keeps as well.
     #[arg(long, value_enum, default_value_t = Firmware::Uefi, conflicts_with_all = ["bl33", "sp"])]
     pub firmware: Firmware,
-    /// With --batch: only the demonstration's boots with this text in their names, and those that must come before them.
+    /// With --batch: only the demonstration's boots with this text in their names (first, second, peers, contained, neighbours), and those that must
+    /// come before them; or u-boot, its own firmware; or bridge, the comparison with StMM inside OP-TEE.
     #[arg(long, requires = "batch", value_name = "NAME", conflicts_with = "firmware")]
     pub scenario: Option<String>,
     /// With --scenario: how long a step lasts that goes on for some time.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
 use super::boot::{self, Expected};
 use super::{Tally, bench, bridge, payload, refusals, shell, third_party, uboot};
@@ -41,18 +41,24 @@ pub fn demonstration(project: &Project, progress: &Progress, options: &RunOption
         minutes: options.minutes,
         changes: options.changes(),
     };
-    let scenario = options.scenario.as_deref();
-    if options.firmware == Firmware::Uefi && select(BOOTS, scenario).is_empty() {
-        let known: Vec<&str> = BOOTS.iter().map(|boot| boot.name).collect();
-        bail!("--scenario {}: no boot of the demonstration is called so; there are {}", scenario.unwrap_or_default(), known.join(", "));
-    }
-    let tally = match options.firmware {
-        Firmware::Uefi => chain_boots(project, progress, &settings, scenario)?,
-        Firmware::UBoot if !options.without.is_empty() => bail!("--batch with --firmware u-boot has boots without each partition of its own: leave --without out"),
-        Firmware::UBoot => uboot::run(project, progress, &uboot::Settings { cpus: settings.cpus, profile: settings.profile, memory: options.memory })?,
+    let tally = match (options.scenario.as_deref(), options.firmware) {
+        (Some(bridge::NAME), _) => bridge::run(project, progress)?,
+        (Some(uboot::NAME), _) | (None, Firmware::UBoot) => {
+            ensure!(options.without.is_empty(), "the demonstration of U-Boot has boots without each partition of its own: leave --without out");
+            uboot::run(project, progress, &uboot::Settings { cpus: settings.cpus, profile: settings.profile, memory: options.memory })?
+        }
+        (scenario, _) => {
+            ensure!(!select(BOOTS, scenario).is_empty(), "--scenario {}: {}", scenario.unwrap_or_default(), no_such_scenario());
+            chain_boots(project, progress, &settings, scenario)?
+        }
     };
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
+}
+
+fn no_such_scenario() -> String {
+    let known: Vec<&str> = BOOTS.iter().map(|boot| boot.name).chain([uboot::NAME, bridge::NAME]).collect();
+    format!("no part of the demonstration is called so; there are {}", known.join(", "))
 }
 
 /// The boots that `filter` selects, as `cargo xtask test` runs them.
