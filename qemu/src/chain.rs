@@ -19,6 +19,8 @@ use crate::toolchain::{self, Crate, Image, Profile};
 pub const OPTEE: &str = "op-tee";
 /// Name of the second OP-TEE, which is there if asked for.
 pub const SECOND_OPTEE: &str = "second-op-tee";
+/// Name of a partition that has OP-TEE's UUID and is not OP-TEE, which is there if asked for.
+const FOREIGN: &str = "foreign";
 /// Name of StMM.
 pub const STMM: &str = "stmm";
 /// Name of the MM gateway, which is there with U-Boot only.
@@ -26,6 +28,21 @@ pub const GATEWAY: &str = "mm-gateway";
 
 /// What of ours runs at S-EL0 in the chain.
 const GATEWAY_PROGRAM: Crate = Crate { package: "bulkhead-mm-gateway", binary: "bulkhead-mm-gateway", features: &[], flags: &[] };
+
+/// What of ours is in OP-TEE's place if asked for: the partition to copy, which knows nothing of OP-TEE's messages.
+const FOREIGN_PROGRAM: Crate = Crate { package: "bulkhead-template", binary: "bulkhead-template", features: &[], flags: &[] };
+
+/// What is in OP-TEE's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OpteeKind {
+    /// OP-TEE.
+    #[default]
+    Plain,
+    /// OP-TEE that its clients may end: its manifest says so.
+    Overreaching,
+    /// A partition that has its UUID and is not OP-TEE.
+    Foreign,
+}
 
 /// Which build of StMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +70,8 @@ pub struct Changes {
     pub memory: u32,
     /// Partitions that are not there.
     pub without: Vec<String>,
+    /// What is in OP-TEE's place.
+    pub optee: OpteeKind,
     /// Whether there is a second OP-TEE. The memory of one is then that of two.
     pub second_optee: bool,
     /// Whether StMM keeps variables in memory, for want of a flash.
@@ -68,6 +87,7 @@ pub struct Chain {
     artifacts: Artifacts,
     spmc: Image,
     gateway: Option<Image>,
+    foreign: Option<Image>,
     changes: Changes,
     /// The repository.
     root: PathBuf,
@@ -102,7 +122,11 @@ impl Chain {
             Firmware::UBoot if changes.has(GATEWAY) => toolchain::build(project, progress, Profile::Release, &[GATEWAY_PROGRAM])?.pop(),
             _ => None,
         };
-        Ok(Self { artifacts, spmc, gateway, changes, root: project.root.clone() })
+        let foreign = match changes.optee {
+            OpteeKind::Foreign => toolchain::build(project, progress, Profile::Release, &[FOREIGN_PROGRAM])?.pop(),
+            _ => None,
+        };
+        Ok(Self { artifacts, spmc, gateway, foreign, changes, root: project.root.clone() })
     }
 
     /// The SPMC.
@@ -134,9 +158,14 @@ impl Chain {
     pub fn system(&self, project: &Project, name: &str, stmm: StmmImage) -> Result<System> {
         let mut partitions = Vec::new();
         if self.changes.has(OPTEE) {
+            let manifest = match (self.changes.second_optee, self.changes.optee) {
+                (true, _) => "manifests/optee-with-second.dts",
+                (false, OpteeKind::Overreaching) => "manifests/optee-overreach.dts",
+                (false, _) => "manifests/optee.dts",
+            };
             partitions.push(Partition {
                 name: OPTEE.into(),
-                manifest: project.root.join(if self.changes.second_optee { "manifests/optee-with-second.dts" } else { "manifests/optee.dts" }),
+                manifest: project.root.join(manifest),
                 image: self.artifacts.file("optee", "tee-raw.bin")?,
                 load_address: optee::PACKAGE_BASE,
                 uuid: "486178e0-e7f8-11e3-bc5e-0002a5d5c51b".into(),
@@ -164,6 +193,16 @@ impl Chain {
                 format: Format::Sptool,
             });
         }
+        if let Some(foreign) = &self.foreign {
+            partitions.push(Partition {
+                name: FOREIGN.into(),
+                manifest: project.root.join("manifests/foreign-optee.dts"),
+                image: foreign.bin.clone(),
+                load_address: 0x0ec0_0000,
+                uuid: "486178e0-e7f8-11e3-bc5e-0002a5d5c51b".into(),
+                format: Format::Sptool,
+            });
+        }
         if let Some(gateway) = &self.gateway {
             partitions.push(Partition {
                 name: GATEWAY.into(),
@@ -175,6 +214,7 @@ impl Chain {
             });
         }
         let (firmware, spmc_manifest) = match self.changes.firmware {
+            Firmware::Uefi if self.foreign.is_some() => (("uefi", "QEMU_EFI.fd"), "manifests/spmc-foreign-optee.dts"),
             Firmware::Uefi if self.changes.second_optee => (("uefi", "QEMU_EFI.fd"), "manifests/spmc-second-os.dts"),
             Firmware::Uefi => (("uefi", "QEMU_EFI.fd"), "manifests/spmc.dts"),
             Firmware::UBoot => ((uboot::NAME, "u-boot.bin"), "manifests/spmc-u-boot.dts"),
@@ -188,7 +228,7 @@ impl Chain {
             tfa: self.artifacts.dir("tfa")?.to_path_buf(),
             spmc: self.spmc.bin.clone(),
             spmc_manifest: project.root.join(spmc_manifest),
-            without: self.changes.without.clone(),
+            without: self.changes.without(),
             partitions,
             normal_world,
             memory: self.changes.memory,
@@ -213,12 +253,18 @@ impl Chain {
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { memory: MEMORY, without: Vec::new(), second_optee: false, store_in_ram: false, firmware: Firmware::Uefi, normal_world: None }
+        Self { memory: MEMORY, without: Vec::new(), optee: OpteeKind::Plain, second_optee: false, store_in_ram: false, firmware: Firmware::Uefi, normal_world: None }
     }
 }
 
 impl Changes {
     fn has(&self, partition: &str) -> bool {
-        !self.without.iter().any(|w| w == partition)
+        !self.without().iter().any(|w| w == partition)
+    }
+
+    /// Partitions that are not there: the ones left out, and OP-TEE if another one is in its place.
+    fn without(&self) -> Vec<String> {
+        let replaced = (self.optee == OpteeKind::Foreign).then(|| OPTEE.to_owned());
+        self.without.iter().cloned().chain(replaced).collect()
     }
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <pta_neighbour.h>
+#include <pta_overreach.h>
 #include <ta_notes.h>
 #include <tee_client_api.h>
 
@@ -28,6 +29,7 @@ __attribute__((noreturn)) static void usage(void)
 	       "  get NAME             prints it\n"
 	       "  ticks COUNT MS       counts interrupts of the second OP-TEE's own timer\n"
 	       "  read ADDRESS         has the second OP-TEE read secure memory at a physical address\n"
+	       "  overreach ADDRESS    has the first one do so, if its manifest allows it\n"
 	       "  borrow OTHER-DEVICE  opens a session here and uses it there");
 }
 
@@ -39,6 +41,8 @@ static const char *meaning(TEEC_Result result)
 		return "this OP-TEE has ended: nothing of it until the next reset";
 	case TEEC_ERROR_ITEM_NOT_FOUND:
 		return "not found";
+	case TEEC_ERROR_ACCESS_DENIED:
+		return "this OP-TEE's manifest does not allow it";
 	case TEEC_ERROR_BAD_PARAMETERS:
 		return "no such session, or parameters that are not what they should be";
 	case 0xf0100001: /* TEE_ERROR_CORRUPT_OBJECT */
@@ -94,7 +98,8 @@ static TEEC_Result note(TEEC_Session *with, uint32_t command, char *name, void *
 	return result;
 }
 
-static uint32_t ask_neighbour(const char *device, uint32_t command, uint32_t a, uint32_t b)
+/* Two numbers in, one out: a command of a pseudo TA. */
+static uint32_t ask(const char *device, TEEC_UUID uuid, uint32_t command, uint32_t a, uint32_t b)
 {
 	TEEC_Operation operation = {
 		.paramTypes = TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_VALUE_OUTPUT, TEEC_NONE, TEEC_NONE),
@@ -102,7 +107,7 @@ static uint32_t ask_neighbour(const char *device, uint32_t command, uint32_t a, 
 	};
 	uint32_t origin = 0;
 
-	open_session(device, (TEEC_UUID)PTA_NEIGHBOUR_UUID);
+	open_session(device, uuid);
 	check("refused", TEEC_InvokeCommand(&session, command, &operation, &origin), origin);
 	return operation.params[1].value.a;
 }
@@ -133,9 +138,11 @@ int main(int argc, char **argv)
 		check("no note", note(&session, NOTES_GET, argv[3], bytes, &size, &origin), origin);
 		printf("%.*s\n", (int)size, bytes);
 	} else if (argc == 5 && !strcmp(command, "ticks")) {
-		printf("%u\n", ask_neighbour(argv[1], NEIGHBOUR_COUNT_TICKS, number(argv[3]), number(argv[4])));
+		printf("%u\n", ask(argv[1], (TEEC_UUID)PTA_NEIGHBOUR_UUID, NEIGHBOUR_COUNT_TICKS, number(argv[3]), number(argv[4])));
 	} else if (argc == 4 && !strcmp(command, "read")) {
-		printf("%#x\n", ask_neighbour(argv[1], NEIGHBOUR_READ, number(argv[3]), 0));
+		printf("%#x\n", ask(argv[1], (TEEC_UUID)PTA_NEIGHBOUR_UUID, NEIGHBOUR_READ, number(argv[3]), 0));
+	} else if (argc == 4 && !strcmp(command, "overreach")) {
+		printf("%#x\n", ask(argv[1], (TEEC_UUID)PTA_OVERREACH_UUID, OVERREACH_READ, number(argv[3]), 0));
 	} else if (argc == 4 && !strcmp(command, "borrow")) {
 		TEEC_Context other = context_of(argv[3]);
 

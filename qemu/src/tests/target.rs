@@ -80,10 +80,7 @@ pub fn run(project: &Project, progress: &Progress, filter: Option<&str>) -> Resu
     if filter.is_none_or(|f| third_party::NAME.contains(f)) {
         tally += third_party::run(project, progress)?;
     }
-    if filter.is_none_or(|f| shell::NAME.contains(f)) {
-        let chain = Chain::build(project, progress, settings.profile, settings.changes.clone())?;
-        tally += shell::run(project, &chain)?;
-    }
+    tally += shell::run(project, progress, filter)?;
     tally += chain_boots(project, progress, &settings, filter)?;
     if filter.is_none_or(|f| uboot::NAME.contains(f)) {
         tally += uboot::run(project, progress, &uboot::Settings::default())?;

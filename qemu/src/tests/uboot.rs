@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::Tally;
 use super::boot::{self, Expected};
-use crate::chain::{Chain, Changes, Firmware, GATEWAY, OPTEE, STMM, StmmImage};
+use crate::chain::{Chain, Changes, Firmware, GATEWAY, OPTEE, OpteeKind, STMM, StmmImage};
 use crate::console::Port;
 use crate::machine::{CPUS, End, Limits, Machine, Run};
 use crate::progress::{self, Progress};
@@ -67,6 +67,7 @@ struct Boot {
     shows: &'static str,
     firmware: Firmware,
     without: &'static [&'static str],
+    optee: OpteeKind,
     stmm: StmmImage,
     how: How,
 }
@@ -102,6 +103,7 @@ const BOOTS: &[Boot] = &[
         shows: "UEFI writes variables, for U-Boot to find",
         firmware: Firmware::Uefi,
         without: &[],
+        optee: OpteeKind::Plain,
         stmm: StmmImage::Plain,
         how: How::Alone { uefi: "variables power-off", linux: "", expects: &["uefi.create", "uefi.append"] },
     },
@@ -110,6 +112,7 @@ const BOOTS: &[Boot] = &[
         shows: "variables and secure boot's keys at U-Boot's prompt",
         firmware: Firmware::UBoot,
         without: &[],
+        optee: OpteeKind::Plain,
         stmm: StmmImage::Plain,
         how: How::Prompt(prompt),
     },
@@ -118,19 +121,21 @@ const BOOTS: &[Boot] = &[
         shows: "everything kept over power-off; secure boot; Linux from U-Boot",
         firmware: Firmware::UBoot,
         without: &[],
+        optee: OpteeKind::Plain,
         stmm: StmmImage::Plain,
         how: How::Alone { uefi: "u-boot secure-boot full", linux: "discovery u-boot", expects: &["uefi.from-u-boot", "uefi.unsigned-refused", "uefi.full", "linux.u-boot.kept", "linux.u-boot.tee"] },
     },
     Boot {
         name: "u-boot.uefi-after",
-        shows: "UEFI finds U-Boot's variables, and its keys enforced",
+        shows: "UEFI finds U-Boot's variables, and its keys enforced; a partition with OP-TEE's UUID is not taken for OP-TEE",
         firmware: Firmware::Uefi,
         without: &[],
+        optee: OpteeKind::Foreign,
         stmm: StmmImage::Plain,
         how: How::Alone {
-            uefi: "u-boot secure-boot power-off",
+            uefi: "u-boot secure-boot optee-foreign power-off",
             linux: "",
-            expects: &["uefi.from-u-boot", "uefi.u-boot-gone", "uefi.user-mode", "uefi.signed-boots", "uefi.unsigned-refused"],
+            expects: &["uefi.from-u-boot", "uefi.u-boot-gone", "uefi.user-mode", "uefi.signed-boots", "uefi.unsigned-refused", "uefi.optee-foreign"],
         },
     },
     Boot {
@@ -138,6 +143,7 @@ const BOOTS: &[Boot] = &[
         shows: "no MM gateway: U-Boot says so and goes on",
         firmware: Firmware::UBoot,
         without: &[GATEWAY],
+        optee: OpteeKind::Plain,
         stmm: StmmImage::Plain,
         how: How::Prompt(|| vec![
             line("no-gateway.says-so", "printenv -e", "MM SP discovery failure[^=]*Cannot initialize UEFI sub-system"),
@@ -149,6 +155,7 @@ const BOOTS: &[Boot] = &[
         shows: "no OP-TEE: variables are none of its business",
         firmware: Firmware::UBoot,
         without: &[OPTEE],
+        optee: OpteeKind::Plain,
         stmm: StmmImage::Plain,
         how: How::Prompt(|| vec![
             line("no-op-tee.read", concat!("printenv -e ", vendor!(), "UBootKept"), r"NV\|BS\|RT, DataSize = 0x1f"),
@@ -160,6 +167,7 @@ const BOOTS: &[Boot] = &[
         shows: "no OP-TEE: UEFI's programs that use it are told so",
         firmware: Firmware::Uefi,
         without: &[OPTEE],
+        optee: OpteeKind::Plain,
         stmm: StmmImage::Plain,
         how: How::Alone { uefi: "optee-absent power-off", linux: "", expects: &["uefi.optee-absent"] },
     },
@@ -168,6 +176,7 @@ const BOOTS: &[Boot] = &[
         shows: "no StMM: the gateway answers for it",
         firmware: Firmware::UBoot,
         without: &[STMM],
+        optee: OpteeKind::Plain,
         stmm: StmmImage::Plain,
         how: How::Prompt(|| vec![
             line("no-stmm.not-supported", "smc 0xc400006f 0x8003", r"Res:  0xc4000070 0x80030000 0x0 0xffffffffffffffff"),
@@ -184,6 +193,7 @@ const BOOTS: &[Boot] = &[
         shows: "StMM goes wild on a request through the gateway and is ended; U-Boot says what that means and goes on",
         firmware: Firmware::UBoot,
         without: &[],
+        optee: OpteeKind::Plain,
         stmm: StmmImage::Wild,
         how: How::Prompt(|| WILD.to_vec()),
     },
@@ -269,7 +279,7 @@ pub fn run(project: &Project, progress: &Progress, settings: &Settings) -> Resul
     for (number, one) in BOOTS.iter().enumerate() {
         println!("Boot '{}': {}", one.name, one.shows);
         let without = one.without.iter().map(|&name| name.to_owned()).collect();
-        let changes = Changes { memory: settings.memory, without, firmware: one.firmware, ..Changes::default() };
+        let changes = Changes { memory: settings.memory, without, firmware: one.firmware, optee: one.optee, ..Changes::default() };
         let chain = Chain::build(project, progress, settings.profile, changes)?;
         let assembled = chain.assemble(project, NAME, one.stmm)?;
         if number == 0 {

@@ -33,6 +33,10 @@ impl Status {
     pub const NOT_FOUND: Self = Self(Self::ERROR | 14);
     /// EFI_ACCESS_DENIED.
     pub const ACCESS_DENIED: Self = Self(Self::ERROR | 15);
+    /// EFI_ABORTED.
+    pub const ABORTED: Self = Self(Self::ERROR | 21);
+    /// EFI_INCOMPATIBLE_VERSION.
+    pub const INCOMPATIBLE_VERSION: Self = Self(Self::ERROR | 25);
     /// EFI_SECURITY_VIOLATION.
     pub const SECURITY_VIOLATION: Self = Self(Self::ERROR | 26);
 
@@ -60,6 +64,7 @@ impl fmt::Display for Status {
             14 => "not found",
             15 => "access denied",
             21 => "aborted",
+            25 => "incompatible version",
             26 => "security violation",
             other => return write!(f, "EFI status {other}"),
         };

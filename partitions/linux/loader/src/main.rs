@@ -1,6 +1,7 @@
 //! `EFI/BOOT/BOOTAA64.EFI` of the demonstration's disk. It runs the boot-time steps that the host names in the fw_cfg
 //! item `opt/bulkhead/uefi` (words separated by spaces), then starts `linux.efi` with the command line in
-//! `cmdline.txt`. Without that item it only starts Linux. Started with the load option `hello`, it says so and
+//! `cmdline.txt`. Without that item it only starts Linux. The step `shell` gives up in favour of the firmware's next boot
+//! option, its shell. Started with the load option `hello`, it says so and
 //! returns: that is how its own signed, unsigned and wrongly signed copies show what secure boot does.
 #![no_std]
 #![no_main]
@@ -24,6 +25,8 @@ use efi::{Image, Status};
 
 /// Load option that makes a copy of this program answer and return.
 pub const HELLO: &str = "hello";
+/// Step after which nothing is started.
+const SHELL: &str = "shell";
 
 fn run() -> Result<(), Status> {
     if efi::load_options().is_ok_and(|options| options == HELLO) {
@@ -35,6 +38,9 @@ fn run() -> Result<(), Status> {
     let wanted = fw_cfg::item("opt/bulkhead/uefi");
     if let Some(wanted) = &wanted {
         for step in wanted.split_whitespace() {
+            if step == SHELL {
+                return Err(Status::ABORTED);
+            }
             steps::run(step);
         }
     }

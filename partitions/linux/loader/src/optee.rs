@@ -10,7 +10,6 @@ use crate::steps::report;
 const LIST: &str = "\\optee-list.efi";
 /// Load option that makes it print steps.
 const STEPS: &str = "steps";
-
 /// Runs it.
 pub fn list() {
     report("uefi.optee", run().map(|()| format!("{LIST} has done all it does")));
@@ -18,12 +17,21 @@ pub fn list() {
 
 /// Runs it where there is no OP-TEE: it must say so and end.
 pub fn absent() {
+    refused("uefi.optee-absent", Status::NOT_FOUND);
+}
+
+/// Runs it where another partition has OP-TEE's UUID.
+pub fn foreign() {
+    refused("uefi.optee-foreign", Status::INCOMPATIBLE_VERSION);
+}
+
+fn refused(step: &str, expected: Status) {
     let outcome = Image::load(LIST).and_then(|image| image.start(""));
     report(
-        "uefi.optee-absent",
+        step,
         match outcome {
-            Err(status @ Status::NOT_FOUND) => Ok(format!("{LIST} ended with `{status}`")),
-            Err(status) => Err(format!("{LIST}: {status}, expected not found")),
+            Err(status) if status == expected => Ok(format!("{LIST} ended with `{status}`")),
+            Err(status) => Err(format!("{LIST}: {status}, expected {expected}")),
             Ok(()) => Err(format!("{LIST} found an OP-TEE")),
         },
     );

@@ -19,13 +19,14 @@ pub fn run(step: &str) {
         "wild" => wild::access(),
         "optee" => optee::list(),
         "optee-absent" => optee::absent(),
+        "optee-foreign" => optee::foreign(),
         "u-boot" => variables::from_u_boot(),
         "compare" => compare::run(),
         "power-off" => efi::power_off(),
         other => report(
             "uefi",
             Err(format!(
-                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot wild optee optee-absent u-boot compare power-off"
+                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot wild optee optee-absent optee-foreign u-boot compare power-off shell"
             )),
         ),
     }

@@ -3,7 +3,8 @@
 
     FS0:\> optee-list.efi
 
-  With the option "steps" each line is one of the demonstration's: STEP uefi.optee.NAME PASS|FAIL DETAIL.
+  With the option "steps" each line is one of the demonstration's: STEP uefi.optee.NAME PASS|FAIL DETAIL. With "overreach" it does
+  nothing but end OP-TEE, where OP-TEE's manifest lets it (partitions/optee), and show what a program is told then.
 **/
 
 #include <Uefi.h>
@@ -28,6 +29,10 @@
 #define RANDOM_GET_ENTROPY  0
 #define SIMS_READ           1
 #define SIMS_WRITE          2
+#define OVERREACH_READ      0
+
+/// Memory of StMM's.
+#define OTHERS_MEMORY  0x0E204000
 
 #define UUID_SIZE  16
 
@@ -328,6 +333,39 @@ AskForNobody (
 }
 
 /**
+  Has OP-TEE read another partition's memory, for which it is ended. This call and all later ones must end, too.
+**/
+STATIC
+VOID
+EndOptee (
+  VOID
+  )
+{
+  EFI_STATUS                 Status;
+  UINT32                     Session;
+  UINT32                     Return;
+  OPTEE_INVOKE_FUNCTION_ARG  Argument;
+
+  Status = Open (&gOpteeOverreachPtaGuid, &Session, &Return);
+  if (EFI_ERROR (Status) || (Return != OPTEE_SUCCESS)) {
+    Report ("ends", FALSE, L"no session: %r, result %x; OP-TEE's manifest does not allow it", Status, Return);
+    return;
+  }
+
+  ZeroMem (&Argument, sizeof (Argument));
+  Argument.Session                 = Session;
+  Argument.Function                = OVERREACH_READ;
+  Argument.Params[0].Attribute     = OPTEE_MESSAGE_ATTRIBUTE_TYPE_VALUE_INPUT;
+  Argument.Params[0].Union.Value.A = OTHERS_MEMORY;
+  Argument.Params[1].Attribute     = OPTEE_MESSAGE_ATTRIBUTE_TYPE_VALUE_OUTPUT;
+  Status                           = OpteeInvokeFunction (&Argument);
+  Report ("ends", Status == EFI_ABORTED, L"a call in which OP-TEE is ended: %r, result %x", Status, Argument.Return);
+
+  Status = Open (&gOpteeRandomPtaGuid, &Session, &Return);
+  Report ("ended", Status == EFI_ABORTED, L"the next call: %r, result %x", Status, Return);
+}
+
+/**
   Why OP-TEE cannot be used, in words.
 
   @param[in] Status  What OpteeInit said.
@@ -375,9 +413,15 @@ UefiMain (
 {
   EFI_STATUS                 Status;
   EFI_LOADED_IMAGE_PROTOCOL  *Image;
+  CONST CHAR16               *Options;
 
-  Status = gBS->HandleProtocol (ImageHandle, &gEfiLoadedImageProtocolGuid, (VOID **)&Image);
-  mSteps = !EFI_ERROR (Status) && (Image->LoadOptions != NULL) && (StrStr (Image->LoadOptions, L"steps") != NULL);
+  Options = L"";
+  Status  = gBS->HandleProtocol (ImageHandle, &gEfiLoadedImageProtocolGuid, (VOID **)&Image);
+  if (!EFI_ERROR (Status) && (Image->LoadOptions != NULL)) {
+    Options = Image->LoadOptions;
+  }
+
+  mSteps = StrStr (Options, L"steps") != NULL;
 
   Status = OpteeInit ();
   if (EFI_ERROR (Status)) {
@@ -385,9 +429,14 @@ UefiMain (
     return Status;
   }
 
-  ListDevices ();
-  GetRandom ();
-  UseTa ();
-  AskForNobody ();
+  if (StrStr (Options, L"overreach") != NULL) {
+    EndOptee ();
+  } else {
+    ListDevices ();
+    GetRandom ();
+    UseTa ();
+    AskForNobody ();
+  }
+
   return mFailed ? EFI_DEVICE_ERROR : EFI_SUCCESS;
 }
