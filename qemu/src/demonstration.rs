@@ -39,7 +39,7 @@ pub struct Boot {
 }
 
 /// Steps of Linux that go on for as many seconds as their argument says.
-const LASTING: &[&str] = &["peers", "neighbours"];
+const LASTING: &[&str] = &["peers", "neighbours", "run-time-load"];
 
 /// Arguments for QEMU by which Linux takes the machine for one of those that do not work without SetVirtualAddressMap. On others it leaves
 /// that call out: its kernel has room for UEFI's own addresses.
@@ -96,15 +96,25 @@ pub const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "second",
-        shows: "everything kept over power-off; secure boot; run-time services at virtual addresses; xtest; xtest and variables at once",
+        shows: "everything kept over power-off; secure boot; run-time services at virtual addresses, beside heavy use of OP-TEE; xtest; xtest and variables at once",
         after: Some("first"),
         stmm: StmmImage::Plain,
         second_optee: false,
         virtual_addresses: true,
         uefi: "persistence secure-boot",
-        linux: "persistence run-time xtest both",
-        linux_full: "persistence run-time xtest:full both",
-        expects: &["uefi.kept", "uefi.signed-boots", "uefi.unsigned-refused", "linux.kept", "linux.run-time.random", "linux.secure-boot"],
+        linux: "persistence run-time:virtual run-time-load xtest both",
+        linux_full: "persistence run-time:virtual run-time-load xtest:full both",
+        expects: &[
+            "uefi.kept",
+            "uefi.signed-boots",
+            "uefi.unsigned-refused",
+            "linux.kept",
+            "linux.run-time.random",
+            "linux.run-time.addresses",
+            "linux.run-time-load.calls",
+            "linux.run-time-load.busy",
+            "linux.secure-boot",
+        ],
         secure: &[],
         silence: 300,
         total: 3600,

@@ -30,7 +30,7 @@ const CLIENT: &str = "partitions/linux/client";
 /// The commands that clients, TAs and pseudo TAs have in common.
 const TA_INTERFACES: [&str; 2] = ["partitions/optee/include", "partitions/second-os/include"];
 /// Our clients: one source file each.
-const CLIENTS: [&str; 2] = ["ta-variables", "neighbours"];
+const CLIENTS: [&str; 3] = ["ta-variables", "neighbours", "op-tee-load"];
 /// The modules that the guest loads, one a line, dependencies first.
 const MODULES: &str = "partitions/linux/guest/modules.order";
 

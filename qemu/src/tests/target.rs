@@ -157,7 +157,7 @@ mod tests {
     fn minutes_are_for_steps_that_last() {
         let boot = |name| BOOTS.iter().find(|b| b.name == name).unwrap();
         assert_eq!(boot("peers").linux_for(10).as_deref(), Some("peers:600"));
-        assert_eq!(boot("second").linux_for(10), None);
+        assert_eq!(boot("first").linux_for(10), None);
     }
 
     #[test]

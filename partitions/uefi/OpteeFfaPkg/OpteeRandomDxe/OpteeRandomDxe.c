@@ -2,7 +2,8 @@
   A service of OP-TEE's for the operating system, behind a run-time service that every operating system calls: GetVariable.
 
   The variable is created at each boot, volatile, so that it is listed; its value in the store is zeroes. Reading it comes
-  here first, and every read asks OP-TEE. All other variables go on to the variable driver.
+  here first, and every read asks OP-TEE. So is a second one, which says what these calls have met. All other variables go on to the
+  variable driver.
 
   The session is opened at boot: the pseudo TA of random numbers keeps no state, so one session is all that is needed.
 **/
@@ -11,6 +12,7 @@
 
 #include <Library/BaseLib.h>
 #include <Library/BaseMemoryLib.h>
+#include <Library/OpteeFfaStatistics.h>
 #include <Library/OpteeLib.h>
 #include <Library/UefiBootServicesTableLib.h>
 #include <Library/UefiRuntimeLib.h>
@@ -18,13 +20,27 @@
 
 #include <Guid/EventGroup.h>
 
-/// What the variable is called, and how long its value is.
-#define RANDOM_NAME        L"OpteeRandom"
-#define RANDOM_SIZE        32
-#define RANDOM_ATTRIBUTES  (EFI_VARIABLE_BOOTSERVICE_ACCESS | EFI_VARIABLE_RUNTIME_ACCESS)
+/// Bytes of a random number.
+#define RANDOM_SIZE  32
+
+#define ATTRIBUTES  (EFI_VARIABLE_BOOTSERVICE_ACCESS | EFI_VARIABLE_RUNTIME_ACCESS)
 
 /// The pseudo TA's function: fill a buffer.
 #define RANDOM_GET_ENTROPY  0
+
+/// A variable that is answered here.
+typedef struct {
+  CHAR16    Name[24];
+  UINTN     Size;
+} ANSWERED_VARIABLE;
+
+/// The one with the random number, as an index; the other has statistics.
+#define RANDOM  0
+
+STATIC CONST ANSWERED_VARIABLE  mVariables[] = {
+  { L"OpteeRandom",           RANDOM_SIZE                   },
+  { L"OpteeRandomStatistics", sizeof (OPTEE_FFA_STATISTICS) }
+};
 
 STATIC EFI_GET_VARIABLE  mGetVariable;
 STATIC UINT32            mSession;
@@ -82,25 +98,44 @@ GetVariable (
   OUT    VOID      *Data OPTIONAL
   )
 {
-  UINTN  Room;
+  OPTEE_FFA_STATISTICS  Statistics;
+  UINTN                 Index;
+  UINTN                 Room;
 
-  if ((Name == NULL) || (Vendor == NULL) || (Size == NULL) || !CompareGuid (Vendor, &gOpteeRandomVendorGuid) ||
-      (StrCmp (Name, RANDOM_NAME) != 0))
-  {
+  Index = ARRAY_SIZE (mVariables);
+  if ((Name != NULL) && (Vendor != NULL) && (Size != NULL) && CompareGuid (Vendor, &gOpteeRandomVendorGuid)) {
+    for (Index = 0; Index < ARRAY_SIZE (mVariables); Index++) {
+      if (StrCmp (Name, mVariables[Index].Name) == 0) {
+        break;
+      }
+    }
+  }
+
+  if (Index == ARRAY_SIZE (mVariables)) {
     return mGetVariable (Name, Vendor, Attributes, Size, Data);
   }
 
   if (Attributes != NULL) {
-    *Attributes = RANDOM_ATTRIBUTES;
+    *Attributes = ATTRIBUTES;
   }
 
   Room  = *Size;
-  *Size = RANDOM_SIZE;
-  if (Room < RANDOM_SIZE) {
+  *Size = mVariables[Index].Size;
+  if (Room < *Size) {
     return EFI_BUFFER_TOO_SMALL;
   }
 
-  return (Data == NULL) ? EFI_INVALID_PARAMETER : GetRandom (Data);
+  if (Data == NULL) {
+    return EFI_INVALID_PARAMETER;
+  }
+
+  if (Index == RANDOM) {
+    return GetRandom (Data);
+  }
+
+  OpteeFfaGetStatistics (&Statistics);
+  CopyMem (Data, &Statistics, sizeof (Statistics));
+  return EFI_SUCCESS;
 }
 
 /**
@@ -121,13 +156,13 @@ OnVirtualAddressChange (
 }
 
 /**
-  Opens the session, makes the variable, and takes GetVariable's place.
+  Opens the session, makes the variables, and takes GetVariable's place.
 
   @param[in] ImageHandle  Not used.
   @param[in] SystemTable  Not used.
 
-  @retval EFI_SUCCESS  The variable can be read.
-  @return Otherwise why there is no OP-TEE with random numbers. There is no variable then.
+  @retval EFI_SUCCESS  The variables can be read.
+  @return Otherwise why there is no OP-TEE with random numbers. There are no such variables then.
 **/
 EFI_STATUS
 EFIAPI
@@ -138,7 +173,8 @@ OpteeRandomDxeInitialize (
 {
   EFI_STATUS              Status;
   OPTEE_OPEN_SESSION_ARG  Open;
-  UINT8                   Value[RANDOM_SIZE];
+  UINT8                   Value[MAX (RANDOM_SIZE, sizeof (OPTEE_FFA_STATISTICS))];
+  UINTN                   Index;
   EFI_EVENT               Event;
 
   Status = OpteeInit ();
@@ -159,7 +195,16 @@ OpteeRandomDxeInitialize (
 
   mSession = Open.Session;
   ZeroMem (Value, sizeof (Value));
-  Status = gRT->SetVariable (RANDOM_NAME, &gOpteeRandomVendorGuid, RANDOM_ATTRIBUTES, sizeof (Value), Value);
+  for (Index = 0; (Index < ARRAY_SIZE (mVariables)) && !EFI_ERROR (Status); Index++) {
+    Status = gRT->SetVariable (
+                    (CHAR16 *)mVariables[Index].Name,
+                    &gOpteeRandomVendorGuid,
+                    ATTRIBUTES,
+                    mVariables[Index].Size,
+                    Value
+                    );
+  }
+
   if (!EFI_ERROR (Status)) {
     Status = gBS->CreateEventEx (
                     EVT_NOTIFY_SIGNAL,

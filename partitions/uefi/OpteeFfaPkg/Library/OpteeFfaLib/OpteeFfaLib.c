@@ -15,6 +15,7 @@
 #include <Library/ArmFfaLib.h>
 #include <Library/BaseLib.h>
 #include <Library/BaseMemoryLib.h>
+#include <Library/OpteeFfaStatistics.h>
 #include <Library/TimeBaseLib.h>
 #include <Library/TimerLib.h>
 #include <Library/UefiBootServicesTableLib.h>
@@ -30,6 +31,9 @@ STATIC UINT16     mOptee;
 STATIC BOOLEAN    mInitialised;
 STATIC BOOLEAN    mInCall;
 STATIC EFI_EVENT  mEvent;
+
+/// What is counted; its addresses are filled in when it is asked for.
+STATIC OPTEE_FFA_STATISTICS  mStatistics;
 
 /**
   Whether BUSY_LIMIT is over.
@@ -76,6 +80,7 @@ OpteeFfaRequest (
 
       case ARM_FID_FFA_INTERRUPT:
         // The interrupt was taken on the way here. x1 says whom to go on with.
+        mStatistics.Interruptions++;
         ZeroMem (&Next, sizeof (Next));
         Next.X[0] = ARM_FID_FFA_RUN;
         Next.X[1] = Registers.X[1];
@@ -210,10 +215,14 @@ AnswerRpc (
     case OPTEE_RPC_NOTIFICATION:
       //
       // Waiting is for a lock in OP-TEE that another thread has. That thread's notification goes elsewhere: OP-TEE looks at
-      // the lock whenever the wait ends, so a short wait will do.
+      // the lock whenever the wait ends, so a short wait will do. Whom to wake may be a thread of the operating system's, which
+      // is out of reach: it looks again by itself if OP-TEE has limited its sleep (partitions/optee).
       //
       if (Param->Union.Value.A == OPTEE_RPC_NOTIFICATION_WAIT) {
+        mStatistics.Waits++;
         MicroSecondDelay (1000);
+      } else {
+        mStatistics.WakeUps++;
       }
 
       Rpc->Return = OPTEE_SUCCESS;
@@ -278,11 +287,14 @@ Call (
     }
 
     if (Registers.W[1] == OPTEE_FFA_RETURN_DONE) {
+      mStatistics.Calls++;
       return EFI_SUCCESS;
     }
 
     if (Registers.W[1] == OPTEE_FFA_RETURN_RPC) {
       AnswerRpc (Rpc);
+    } else {
+      mStatistics.Interruptions++;
     }
 
     Resume = Registers.W[4];
@@ -739,6 +751,17 @@ OpteeInvokeFunction (
   }
 
   return Status;
+}
+
+VOID
+EFIAPI
+OpteeFfaGetStatistics (
+  OUT OPTEE_FFA_STATISTICS  *Statistics
+  )
+{
+  CopyMem (Statistics, &mStatistics, sizeof (*Statistics));
+  Statistics->Physical = mOpteeMemory[OPTEE_CALL_MEMORY].Physical;
+  Statistics->Address  = (UINTN)mOpteeMemory[OPTEE_CALL_MEMORY].Address;
 }
 
 /**
