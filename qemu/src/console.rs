@@ -104,7 +104,8 @@ impl Console {
 }
 
 /// A line without escape sequences and control characters.
-fn plain(line: &str) -> String {
+#[must_use]
+pub fn plain(line: &str) -> String {
     static ESCAPE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\x1b(\[[0-9;?=>]*[A-Za-z]|[()][A-Z0-9]|[=>78])").expect("a constant pattern"));
     ESCAPE.replace_all(line, "").chars().filter(|c| !c.is_control() || *c == '\t').collect()
 }

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::Tally;
 use crate::chain::{Chain, Changes, OpteeKind, StmmImage};
-use crate::console::Port;
+use crate::console::{Port, plain};
 use crate::machine::{End, Limits, Machine, Run};
 use crate::progress::{self, Progress};
 use crate::project::Project;
@@ -116,11 +116,12 @@ fn boot(project: &Project, progress: &Progress, dialogue: &Dialogue<'_>) -> Resu
 
 /// Types a command, if there is one, and waits for its answer.
 fn ask(run: &mut Run, typed: &str, enter: &str, answer: &str) -> Result<String> {
+    let what = if typed.is_empty() { "it also".to_owned() } else { format!("`{typed}`") };
     if !typed.is_empty() {
         run.send(Port::Normal, &format!("{typed}{enter}"))?;
     }
     let found = run.expect(Port::Normal, &Regex::new(answer)?, ANSWER)?;
-    Ok(format!("`{typed}` says {}", found[0].trim()))
+    Ok(format!("{what} says {}", plain(found[0].trim())))
 }
 
 fn power_off(run: &mut Run, dialogue: &Dialogue<'_>) -> Result<String> {
