@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::Tally;
-use super::uboot::{Line, SILENCE, dialogue, line};
+use super::uboot::{Line, REFUSED, SILENCE, dialogue, enrol, first, line};
 use crate::bridge::{Bridge, checksum};
 use crate::chain::{Chain, Changes, Firmware, StmmImage};
 use crate::machine::Machine;
@@ -16,14 +16,27 @@ use crate::toolchain::Profile;
 pub const NAME: &str = "bridge";
 
 /// What both systems do at U-Boot's prompt.
-const LINES: [Line; 5] = [
-    // The first command of its kind starts U-Boot's UEFI, which says more.
-    line("bridge.setup-mode", "printenv -e SetupMode", r"BS\|RT\|RO, DataSize = 0x1\s+00000000: 01"),
-    line("bridge.write", "setenv -e -nv -bs -rt Bridged written", SILENCE),
-    line("bridge.read", "printenv -e Bridged", r"NV\|BS\|RT, DataSize = 0x7"),
-    line("bridge.query", "efidebug query -bs -rt -nv", r"Max storage size 4[89]\d{3}\s"),
-    line("bridge.delete", "setenv -e Bridged; printenv -e Bridged", "not defined"),
-];
+fn lines() -> Vec<Line> {
+    let mut lines = vec![
+        // The first command of its kind starts U-Boot's UEFI, which says more.
+        line("bridge.setup-mode", "printenv -e SetupMode", r"BS\|RT\|RO, DataSize = 0x1\s+00000000: 01"),
+        line("bridge.write", "setenv -e -nv -bs -rt Bridged written", SILENCE),
+        line("bridge.read", "printenv -e Bridged", r"NV\|BS\|RT, DataSize = 0x7"),
+        line("bridge.query", "efidebug query -bs -rt -nv", r"Max storage size 4[89]\d{3}\s"),
+        line("bridge.delete", "setenv -e Bridged; printenv -e Bridged", "not defined"),
+    ];
+    // Signatures take the most heap of all, of which StMM has 402 pages inside OP-TEE.
+    for update in [
+        enrol!("bridge.enrol-db", "db", "db", "", SILENCE),
+        enrol!("bridge.enrol-kek", "KEK", "KEK", "", SILENCE),
+        enrol!("bridge.enrol-pk", "PK", "PK", "", SILENCE),
+        enrol!("bridge.signed-update", "db-append", "db", "-a ", SILENCE),
+        enrol!("bridge.rogue-update", "db-rogue", "db", "", REFUSED),
+    ] {
+        lines.extend(update);
+    }
+    lines
+}
 
 /// Boots U-Boot on the bridge, then on Bulkhead with the same StMM, which has no flash there either.
 ///
@@ -35,10 +48,10 @@ pub fn run(project: &Project, progress: &Progress) -> Result<Tally> {
     let (inside, partition) = (checksum(&bridge.stmm()?)?, checksum(&chain.stmm()?)?);
     let mut tally = Tally::default();
     println!("Boot 'bridge.op-tee': U-Boot, StMM inside OP-TEE, image {inside}");
-    tally += dialogue(&Machine { resets: false, ..bridge.machine(project, "bridge-op-tee")? }, "bridge.op-tee", &LINES)?;
+    tally += dialogue(&Machine { resets: false, ..bridge.machine(project, "bridge-op-tee")? }, "bridge.op-tee", &lines())?;
     println!("Boot 'bridge.bulkhead': U-Boot, StMM as a partition, image {partition}");
     let assembled = chain.assemble(project, "bridge-bulkhead", StmmImage::Plain)?;
-    tally += dialogue(&Machine { resets: false, ..chain.machine(&assembled)? }, "bridge.bulkhead", &LINES)?;
+    tally += dialogue(&Machine { resets: false, ..chain.machine(&assembled)? }, "bridge.bulkhead", &lines())?;
     if inside == partition {
         tally.passed += 1;
         println!("  PASS bridge.same-image {inside}");

@@ -52,14 +52,14 @@ pub(super) const fn line(name: &'static str, typed: &'static str, says: &'static
     Line { name, typed, says }
 }
 
-const fn first(typed: &'static str) -> Line {
+pub(super) const fn first(typed: &'static str) -> Line {
     line("", typed, "")
 }
 
 /// The pattern of an answer that says nothing: the command did what it was told.
 pub(super) const SILENCE: &str = r"^\s*$";
 /// What U-Boot says when StMM's verdict on an update is no.
-const REFUSED: &str = r"Failed to set EFI variable \(validation failed\)";
+pub(super) const REFUSED: &str = r"Failed to set EFI variable \(validation failed\)";
 
 /// One boot, all with the same flash.
 struct Boot {
@@ -89,6 +89,7 @@ macro_rules! enrol {
         ]
     };
 }
+pub(super) use enrol;
 
 /// The demonstration's vendor, as in `partitions/linux/loader/src/variables.rs`.
 macro_rules! vendor {
