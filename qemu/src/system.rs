@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bulkhead_manifests::{AddressRange, PackageFile, Platform, Reserved, SystemFiles, lint};
 
 use crate::exec;
@@ -59,6 +59,35 @@ pub struct System {
     pub judged: bool,
 }
 
+/// In an [`Edit`]: the SPMC's own manifest.
+pub const SPMC: &str = "spmc";
+
+/// A change of a manifest's source, for a boot that shows what is said about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Edit {
+    /// Whose manifest: a partition's name, or [`SPMC`].
+    pub of: &'static str,
+    /// What is in the source once.
+    pub from: &'static str,
+    /// What takes its place.
+    pub to: &'static str,
+}
+
+impl System {
+    /// Gives the system copies of its manifests, in its own directory, with `edits` made.
+    ///
+    /// # Errors
+    /// When a source does not have what is to be replaced exactly once, or files cannot be read or written.
+    pub fn edit(&mut self, project: &Project, edits: &[Edit]) -> Result<()> {
+        let dir = project.out().join(&self.name);
+        create_dir(&dir)?;
+        for partition in &mut self.partitions {
+            edit(&dir, &partition.name, &mut partition.manifest, edits)?;
+        }
+        edit(&dir, SPMC, &mut self.spmc_manifest, edits)
+    }
+}
+
 /// A partition of a system.
 #[derive(Clone, Debug)]
 pub struct Partition {
@@ -85,6 +114,32 @@ pub struct Assembled {
     pub flash: PathBuf,
     /// The normal world's memory, in MiB.
     pub memory: u32,
+}
+
+/// Makes those of `edits` that are of `name` in a copy of its manifest, which takes the place of `source`.
+fn edit(dir: &Path, name: &str, source: &mut PathBuf, edits: &[Edit]) -> Result<()> {
+    let mut mine = edits.iter().filter(|edit| edit.of == name).peekable();
+    if mine.peek().is_none() {
+        return Ok(());
+    }
+    let mut text = with_includes(source)?;
+    for edit in mine {
+        ensure!(text.matches(edit.from).count() == 1, "{} should have '{}' once", source.display(), edit.from);
+        text = text.replacen(edit.from, edit.to, 1);
+    }
+    *source = dir.join(format!("edited-{name}.dts"));
+    fs::write(&source, text).with_context(|| format!("cannot write {}", source.display()))
+}
+
+/// A device tree source with the files that it includes in their places.
+fn with_includes(source: &Path) -> Result<String> {
+    let text = fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
+    let beside = source.parent().unwrap_or(Path::new("."));
+    let line = |line: &str| match line.strip_prefix("/include/ \"").and_then(|rest| rest.strip_suffix('"')) {
+        Some(included) => with_includes(&beside.join(included)),
+        None => Ok(format!("{line}\n")),
+    };
+    text.lines().map(line).collect()
 }
 
 /// Assembles `system`; its variable store, if it has one from earlier runs, stays.
@@ -315,6 +370,20 @@ mod tests {
         assert_eq!((at(FIP_OFFSET), at(STORE_OFFSET)), (b'n', b'v'));
         forget_variables(&Assembled { dir: dir.path().into(), flash: flash.clone(), memory: 1024 }).unwrap();
         assert_eq!((at(FIP_OFFSET), at(STORE_OFFSET)), (b'n', 0xff));
+    }
+
+    #[test]
+    fn a_manifest_is_edited_in_a_copy_with_its_includes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (included, original) = (dir.path().join("a.dts"), dir.path().join("b.dts"));
+        fs::write(&included, "one\n").unwrap();
+        fs::write(&original, "/include/ \"a.dts\"\ntwo\n").unwrap();
+        let edits = [Edit { of: SPMC, from: "one", to: "1" }, Edit { of: "stmm", from: "two", to: "2" }];
+        let mut source = original.clone();
+        edit(dir.path(), SPMC, &mut source, &edits).unwrap();
+        assert_eq!((fs::read_to_string(&source).unwrap().as_str(), fs::read_to_string(&included).unwrap().as_str()), ("1\ntwo\n", "one\n"));
+        let error = edit(dir.path(), SPMC, &mut original.clone(), &[Edit { of: SPMC, from: "three", to: "" }]).unwrap_err();
+        assert!(error.to_string().contains("should have 'three' once"), "{error}");
     }
 
     #[test]
