@@ -28,8 +28,8 @@ impl MmStatus {
         (self as i64).cast_unsigned()
     }
 
-    /// What the FF-A status of a request to StMM means to a client. The convention has no words for a partition that is busy or has
-    /// ended: U-Boot makes EFI_DEVICE_ERROR of NOT_SUPPORTED, which is right for both.
+    /// What the FF-A status of a request to StMM means to a client. The convention has no words for a partition that stays busy or has
+    /// ended: U-Boot makes EFI_DEVICE_ERROR of NOT_SUPPORTED, which is right for both, and the secure console says which.
     pub fn of(status: Status) -> Self {
         match status {
             Status::InvalidParameters => Self::InvalidParameters,

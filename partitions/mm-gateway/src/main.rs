@@ -5,15 +5,17 @@
 #![no_std]
 #![no_main]
 
+mod clock;
 mod convention;
 mod stmm;
 
 use bulkhead_sdk::boot::{BootInformation, Manifest};
+use bulkhead_sdk::ffa::Status;
 use bulkhead_sdk::message::{self, Convention, Request};
 use bulkhead_sdk::{Program, log};
 
 use convention::{Buffer, MmStatus};
-use stmm::Stmm;
+use stmm::{BUSY_LIMIT, Stmm};
 
 /// Property of the manifest: address (two cells) and bytes of the MM communication buffer, as in StMM's manifest.
 const BUFFER: &str = "bulkhead,mm-buffer";
@@ -59,9 +61,22 @@ fn serve(request: &Request, buffer: Buffer, stmm: Option<Stmm>) -> MmStatus {
         return MmStatus::NotSupported;
     };
     stmm.ask(request.receiver, address).unwrap_or_else(|status| {
-        log!("StMM, partition {}, answers {status:?} to a request of {}", stmm.id(), request.sender);
+        explain(stmm, address, status);
         MmStatus::of(status)
     })
+}
+
+/// Says on the secure console what a client cannot be told: the convention has too few words.
+fn explain(stmm: Stmm, address: u64, status: Status) {
+    let id = stmm.id();
+    match status {
+        Status::Busy => log!("StMM, partition {id}, has served others for {BUSY_LIMIT} s"),
+        Status::Aborted => log!("StMM, partition {id}, has ended: no variables until the next reset"),
+        Status::InvalidParameters | Status::Denied => {
+            log!("StMM, partition {id}, refuses the message at {address:#x} ({status:?}): is {BUFFER} the ns_comm_buffer of its manifest?");
+        }
+        _ => log!("StMM, partition {id}, answers {status:?}"),
+    }
 }
 
 fn manifest(boot_argument: u64) -> Option<Manifest> {

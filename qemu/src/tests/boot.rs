@@ -33,8 +33,15 @@ pub struct Expected<'a> {
 /// # Errors
 /// When QEMU cannot be started, or on Ctrl-C.
 pub fn boot(machine: &Machine, expected: &Expected<'_>) -> Result<Tally> {
+    to_the_end(machine, machine.start()?, expected)
+}
+
+/// Prints what a machine that has been started shows from now on. The tally includes the boot itself.
+///
+/// # Errors
+/// On Ctrl-C.
+pub fn to_the_end(machine: &Machine, mut run: Run, expected: &Expected<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut run = machine.start()?;
     let end = run.watch(&expected.limits, &mut |step| {
         println!("  {}", step.show());
         if step.passed { tally.passed += 1 } else { tally.failed += 1 }

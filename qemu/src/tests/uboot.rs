@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use regex::Regex;
 
 use super::Tally;
 use super::boot::{self, Expected};
 use crate::chain::{Chain, Changes, Firmware, GATEWAY, OPTEE, OpteeKind, STMM, StmmImage};
 use crate::console::Port;
-use crate::machine::{CPUS, End, Limits, Machine, Run};
-use crate::progress::{self, Progress};
+use crate::machine::{CPUS, Limits, Machine, Run};
+use crate::progress::Progress;
 use crate::project::Project;
-use crate::system;
+use crate::system::{self, Edit, SPMC};
 use crate::toolchain::Profile;
 
 /// Name for reports and filters, and of the system.
@@ -69,12 +69,31 @@ struct Boot {
     without: &'static [&'static str],
     optee: OpteeKind,
     stmm: StmmImage,
+    /// Changes of manifests.
+    edits: &'static [Edit],
+    /// Patterns that must appear on the secure console.
+    secure: &'static [&'static str],
     how: How,
 }
+
+/// What most boots are.
+const PLAIN: Boot = Boot {
+    name: "",
+    shows: "",
+    firmware: Firmware::UBoot,
+    without: &[],
+    optee: OpteeKind::Plain,
+    stmm: StmmImage::Plain,
+    edits: &[],
+    secure: &[],
+    how: How::Prompt(Vec::new),
+};
 
 enum How {
     /// Commands at U-Boot's prompt.
     Prompt(fn() -> Vec<Line>),
+    /// The same, then a command that starts Linux; steps of Linux, and those that must be seen.
+    PromptThenLinux { lines: fn() -> Vec<Line>, start: &'static str, linux: &'static str, expects: &'static [&'static str] },
     /// Nobody types: steps of the loader and of Linux (none for Linux if it is not started), and those that must be seen.
     Alone { uefi: &'static str, linux: &'static str, expects: &'static [&'static str] },
 }
@@ -103,100 +122,107 @@ const BOOTS: &[Boot] = &[
         name: "u-boot.uefi-before",
         shows: "UEFI writes variables, for U-Boot to find",
         firmware: Firmware::Uefi,
-        without: &[],
-        optee: OpteeKind::Plain,
-        stmm: StmmImage::Plain,
         how: How::Alone { uefi: "variables power-off", linux: "", expects: &["uefi.create", "uefi.append"] },
+        ..PLAIN
     },
     Boot {
         name: "u-boot.prompt",
         shows: "variables and secure boot's keys at U-Boot's prompt",
-        firmware: Firmware::UBoot,
-        without: &[],
-        optee: OpteeKind::Plain,
-        stmm: StmmImage::Plain,
         how: How::Prompt(prompt),
+        ..PLAIN
     },
     Boot {
         name: "u-boot.linux",
         shows: "everything kept over power-off; secure boot; Linux from U-Boot",
-        firmware: Firmware::UBoot,
-        without: &[],
-        optee: OpteeKind::Plain,
-        stmm: StmmImage::Plain,
         how: How::Alone { uefi: "u-boot secure-boot full", linux: "discovery u-boot", expects: &["uefi.from-u-boot", "uefi.unsigned-refused", "uefi.full", "linux.u-boot.kept", "linux.u-boot.tee"] },
+        ..PLAIN
     },
     Boot {
         name: "u-boot.uefi-after",
         shows: "UEFI finds U-Boot's variables, and its keys enforced; a partition with OP-TEE's UUID is not taken for OP-TEE",
         firmware: Firmware::Uefi,
-        without: &[],
         optee: OpteeKind::Foreign,
-        stmm: StmmImage::Plain,
         how: How::Alone {
             uefi: "u-boot secure-boot optee-foreign power-off",
             linux: "",
             expects: &["uefi.from-u-boot", "uefi.u-boot-gone", "uefi.user-mode", "uefi.signed-boots", "uefi.unsigned-refused", "uefi.optee-foreign"],
         },
+        ..PLAIN
     },
     Boot {
         name: "u-boot.no-gateway",
         shows: "no MM gateway: U-Boot says so and goes on",
-        firmware: Firmware::UBoot,
         without: &[GATEWAY],
-        optee: OpteeKind::Plain,
-        stmm: StmmImage::Plain,
         how: How::Prompt(|| vec![
             line("no-gateway.says-so", "printenv -e", "MM SP discovery failure[^=]*Cannot initialize UEFI sub-system"),
             line("no-gateway.goes-on", "version", r"U-Boot 2025\.01"),
         ]),
+        ..PLAIN
     },
     Boot {
         name: "u-boot.no-op-tee",
         shows: "no OP-TEE: variables are none of its business",
-        firmware: Firmware::UBoot,
         without: &[OPTEE],
-        optee: OpteeKind::Plain,
-        stmm: StmmImage::Plain,
         how: How::Prompt(|| vec![
             line("no-op-tee.read", concat!("printenv -e ", vendor!(), "UBootKept"), r"NV\|BS\|RT, DataSize = 0x1f"),
             line("no-op-tee.write", concat!("setenv -e -nv -bs -rt ", vendor!(), "UBootKept \"written without OP-TEE\""), SILENCE),
         ]),
+        ..PLAIN
     },
     Boot {
         name: "u-boot.uefi-no-op-tee",
-        shows: "no OP-TEE: UEFI's programs that use it are told so",
+        shows: "no OP-TEE: UEFI's programs and Linux's that use it are told so; variables are none of its business",
         firmware: Firmware::Uefi,
         without: &[OPTEE],
-        optee: OpteeKind::Plain,
-        stmm: StmmImage::Plain,
-        how: How::Alone { uefi: "optee-absent power-off", linux: "", expects: &["uefi.optee-absent"] },
+        how: How::Alone {
+            uefi: "optee-absent",
+            linux: "no-op-tee",
+            expects: &["uefi.optee-absent", "linux.no-op-tee.variables", "linux.no-op-tee.client", "linux.no-op-tee.ta"],
+        },
+        ..PLAIN
     },
     Boot {
         name: "u-boot.no-stmm",
-        shows: "no StMM: the gateway answers for it",
-        firmware: Firmware::UBoot,
+        shows: "no StMM: the gateway answers for it; OP-TEE serves Linux, and its TA for variables says what is missing",
         without: &[STMM],
-        optee: OpteeKind::Plain,
-        stmm: StmmImage::Plain,
-        how: How::Prompt(|| vec![
-            line("no-stmm.not-supported", "smc 0xc400006f 0x8003", r"Res:  0xc4000070 0x80030000 0x0 0xffffffffffffffff"),
-            // EFI_DEVICE_ERROR.
-            line("no-stmm.says-so", "printenv -e", "mm_communicate failed!\\s+Error: Cannot initialize UEFI sub-system, r = 7"),
-            // Nobody knows the keys.
-            first("load virtio 0 ${kernel_addr_r} hello-unsigned.efi"),
-            line("no-stmm.boots-nothing", "bootefi ${kernel_addr_r}", "Cannot initialize UEFI sub-system, r = 7"),
-            line("no-stmm.goes-on", "version", r"U-Boot 2025\.01"),
-        ]),
+        secure: &["mm-gateway: there is no StMM .*: every request will be answered with NOT_SUPPORTED"],
+        how: How::PromptThenLinux {
+            lines: no_stmm,
+            start: "booti 48000000 50000000:${filesize} ${fdtcontroladdr}",
+            linux: "no-stmm",
+            expects: &["linux.no-stmm.bus", "linux.no-stmm.op-tee-serves", "linux.no-stmm.ta"],
+        },
+        ..PLAIN
     },
     Boot {
         name: "u-boot.stmm-ends",
         shows: "StMM goes wild on a request through the gateway and is ended; U-Boot says what that means and goes on",
-        firmware: Firmware::UBoot,
-        without: &[],
-        optee: OpteeKind::Plain,
         stmm: StmmImage::Wild,
+        secure: &["mm-gateway: StMM, partition 0x8002, has ended: no variables until the next reset"],
         how: How::Prompt(|| WILD.to_vec()),
+        ..PLAIN
+    },
+    Boot {
+        name: "u-boot.misplaced-buffer",
+        shows: "the gateway's manifest has another buffer than U-Boot and StMM",
+        edits: &[Edit { of: GATEWAY, from: "bulkhead,mm-buffer = <0x0 0x5ff00000 0x10000>;", to: "bulkhead,mm-buffer = <0x0 0x5fe00000 0x10000>;" }],
+        secure: &[r"mm-gateway: StMM, partition 0x8002, refuses the message at 0x5fe00000 \(.*\): is bulkhead,mm-buffer the ns_comm_buffer of its manifest\?"],
+        how: How::Prompt(|| vec![
+            // EFI_ACCESS_DENIED.
+            line("misplaced-buffer.says-so", "printenv -e", "mm_communicate failed!\\s+Error: Cannot initialize UEFI sub-system, r = 15"),
+            line("misplaced-buffer.goes-on", "version", r"U-Boot 2025\.01"),
+        ]),
+        ..PLAIN
+    },
+    Boot {
+        name: "u-boot.no-spmc",
+        shows: "EL3 does not start an SPMC of a version that it does not know; U-Boot says so and goes on",
+        edits: &[Edit { of: SPMC, from: "maj_ver = <0x1>;", to: "maj_ver = <0x2>;" }],
+        how: How::Prompt(|| vec![
+            line("no-spmc.says-so", "printenv -e", r"Unable to open OP-TEE session \(err=-19\)\s+mm_communicate failed!\s+Error: Cannot initialize UEFI sub-system, r = 3"),
+            line("no-spmc.goes-on", "version", r"U-Boot 2025\.01"),
+        ]),
+        ..PLAIN
     },
 ];
 
@@ -239,6 +265,22 @@ fn prompt() -> Vec<Line> {
     lines.extend(enrol!("u-boot.enrol-pk", "PK", "PK", "", SILENCE));
     lines.push(line("u-boot.user-mode", "printenv -e SetupMode; printenv -e SecureBoot", r"(?s)SetupMode:.*00000000: 00.*SecureBoot:.*00000000: 01"));
     lines.extend(enrol!("u-boot.signed-update", "db-append", "db", "-a ", SILENCE));
+    lines.extend([
+        // 28 KiB each, until the store is full. The last word is U-Boot's for EFI_OUT_OF_RESOURCES.
+        first("setexpr n 0"),
+        line(
+            "u-boot.full",
+            concat!("while setenv -e -nv -bs -rt ", vendor!(), "-i ${kernel_addr_r}:7000 UBootFill${n}; do setexpr n ${n} + 1; done"),
+            r"^## Failed to set EFI variable \(out of memory\)$",
+        ),
+        line("u-boot.full-unharmed", concat!("printenv -e ", vendor!(), "UBootKept"), r"NV\|BS\|RT, DataSize = 0x1f"),
+        first("setexpr n 0"),
+        line(
+            "u-boot.full-emptied",
+            concat!("while setenv -e ", vendor!(), "UBootFill${n}; do setexpr n ${n} + 1; done; echo ${n} deleted"),
+            r"^## Failed to set EFI variable \(not found\)\s+[1-9a-f] deleted$",
+        ),
+    ]);
     for update in [
         enrol!("u-boot.unsigned-update", "db-unsigned", "db", "", REFUSED),
         enrol!("u-boot.rogue-update", "db-rogue", "db", "", REFUSED),
@@ -254,8 +296,43 @@ fn prompt() -> Vec<Line> {
         first("load virtio 0 ${kernel_addr_r} hello-signed.efi"),
         line("u-boot.signed-boots", "bootefi ${kernel_addr_r}", "hello from an EFI binary"),
     ]);
+    lines.extend(BUSY);
     lines
 }
+
+/// What a person is told who has no StMM, and how Linux starts all the same.
+fn no_stmm() -> Vec<Line> {
+    vec![
+        line("no-stmm.not-supported", "smc 0xc400006f 0x8003", r"Res:  0xc4000070 0x80030000 0x0 0xffffffffffffffff"),
+        // EFI_DEVICE_ERROR.
+        line("no-stmm.says-so", "printenv -e", "mm_communicate failed!\\s+Error: Cannot initialize UEFI sub-system, r = 7"),
+        // Nobody knows the keys.
+        first("load virtio 0 ${kernel_addr_r} hello-unsigned.efi"),
+        line("no-stmm.boots-nothing", "bootefi ${kernel_addr_r}", "Cannot initialize UEFI sub-system, r = 7"),
+        line("no-stmm.goes-on", "version", r"U-Boot 2025\.01"),
+        // Linux as booti starts it, without UEFI's services: nobody asks for keys, nor for variables.
+        first("load virtio 0 48000000 linux.efi"),
+        first("load virtio 0 50000000 initrd.img"),
+        first("setenv bootargs console=ttyAMA0 loglevel=5 rdinit=/bulkhead/init"),
+    ]
+}
+
+/// Another core sends StMM one message after the other, to the end: what U-Boot asks meanwhile has to wait, and must come through.
+const BUSY: [Line; 5] = [
+    // The message, at the buffer's end: for a handler that does not exist, 8 bytes. StMM answers it as it is.
+    first("mw.q 5ff0f000 0 4; mw.q 5ff0f010 8"),
+    // x20 = FFA_MSG_SEND_DIRECT_REQ; x0 = x20, w1 = StMM, x2 = 0.
+    first("mw.l 41000000 d2800df4; mw.l 41000004 f2b88014; mw.l 41000008 aa1403e0; mw.l 4100000c 52900041; mw.l 41000010 aa1f03e2"),
+    // x3 = the message; SMC; again.
+    first("mw.l 41000014 d29e0003; mw.l 41000018 f2abfe03; mw.l 4100001c d4000003; mw.l 41000020 17fffffa"),
+    // CPU_ON.
+    line("busy.other-core", "smc 0xc4000003 1 0x41000000 0", "^Res:  0x0 "),
+    line(
+        "busy.served",
+        concat!("for turn in 1 2 3 4 5 6 7 8; do printenv -e ", vendor!(), "UBootKept; done"),
+        r"^(UBootKept:\s+6f1e5c0a[^\n]*\n[^\n]*DataSize = 0x1f\s+00000000:[^\n]*\n\s+00000010:[^\n]*\s*){8}$",
+    ),
+];
 
 /// A message to the test driver in StMM (partitions/stmm), as `partitions/linux/loader/src/wild.rs` has it: a write to OP-TEE.
 const WILD: &[Line] = &[
@@ -282,29 +359,49 @@ pub fn run(project: &Project, progress: &Progress, settings: &Settings) -> Resul
         let without = one.without.iter().map(|&name| name.to_owned()).collect();
         let changes = Changes { memory: settings.memory, without, firmware: one.firmware, optee: one.optee, ..Changes::default() };
         let chain = Chain::build(project, progress, settings.profile, changes)?;
-        let assembled = chain.assemble(project, NAME, one.stmm)?;
+        let mut system = chain.system(project, NAME, one.stmm)?;
+        system.judged = one.edits.is_empty();
+        system.edit(project, one.edits)?;
+        let assembled = system::assemble(project, &system).with_context(|| format!("cannot assemble {}", one.name))?;
         if number == 0 {
             system::forget_variables(&assembled)?;
         }
         let machine = Machine { cpus: settings.cpus, resets: false, ..chain.machine(&assembled)? };
         tally += match &one.how {
-            How::Prompt(lines) => dialogue(&machine, one.name, &lines())?,
+            How::Prompt(lines) => dialogue_then(&machine, &expected(one.name, &[], None, one.secure), &lines(), "poweroff")?,
+            How::PromptThenLinux { lines, start, linux, expects } => {
+                let machine = Machine { fw_cfg: vec![item("steps", linux)], ..machine };
+                dialogue_then(&machine, &expected(one.name, expects, Some(&[]), one.secure), &lines(), start)?
+            }
             How::Alone { uefi, linux, expects } => {
-                let item = |name: &str, value: &str| (format!("opt/bulkhead/{name}"), value.to_owned());
                 let steps = [("uefi", uefi), ("steps", linux)].into_iter().filter(|(_, steps)| !steps.is_empty());
                 let machine = Machine { fw_cfg: steps.map(|(name, steps)| item(name, steps)).collect(), ..machine };
-                let limits = Limits { silence: Duration::from_secs(120), total: Duration::from_secs(300) };
                 let outside_sum: &[&str] = &["uefi"];
-                let outside_sum = (!linux.is_empty()).then_some(outside_sum);
-                boot::boot(&machine, &Expected { name: one.name, steps: expects, outside_sum, secure: &[], limits })?
+                boot::boot(&machine, &expected(one.name, expects, (!linux.is_empty()).then_some(outside_sum), one.secure))?
             }
         };
     }
     Ok(tally)
 }
 
-/// Boots to the prompt, has the dialogue, powers off. The boot itself is one more test.
-pub(super) fn dialogue(machine: &Machine, name: &str, lines: &[Line]) -> Result<Tally> {
+/// An item that software in the machine reads by name.
+fn item(name: &str, value: &str) -> (String, String) {
+    (format!("opt/bulkhead/{name}"), value.to_owned())
+}
+
+/// What one of these boots must show: these steps, of which those with such names are not in Linux's sum, and patterns on the secure console.
+fn expected(name: &'static str, steps: &'static [&'static str], outside_sum: Option<&'static [&'static str]>, secure: &'static [&'static str]) -> Expected<'static> {
+    let limits = Limits { silence: Duration::from_secs(120), total: Duration::from_secs(300) };
+    Expected { name, steps, outside_sum, secure, limits }
+}
+
+/// A boot to the prompt with a dialogue there, for which the whole boot is one test more.
+pub(super) fn dialogue(machine: &Machine, name: &'static str, lines: &[Line]) -> Result<Tally> {
+    dialogue_then(machine, &expected(name, &[], None, &[]), lines, "poweroff")
+}
+
+/// Boots to the prompt, has the dialogue, then types the command that powers off or starts Linux.
+fn dialogue_then(machine: &Machine, expected: &Expected<'_>, lines: &[Line], last: &str) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut run = machine.start()?;
     let outcome = prompt_at(&mut run).and_then(|()| {
@@ -324,17 +421,14 @@ pub(super) fn dialogue(machine: &Machine, name: &str, lines: &[Line]) -> Result<
                 }
             }
         }
-        power_off(&mut run)
+        run.send(Port::Normal, &format!("{last}\n"))
     });
     crate::interrupt::check()?;
     match outcome {
-        Ok(()) => {
-            tally.passed += 1;
-            println!("  PASS boot.{name} powered off after {}", progress::seconds(run.elapsed()));
-        }
+        Ok(()) => tally += boot::to_the_end(machine, run, expected)?,
         Err(error) => {
             tally.failed += 1;
-            println!("  FAIL boot.{name} {error:#}");
+            println!("  FAIL boot.{} {error:#}", expected.name);
         }
     }
     Ok(tally)
@@ -365,13 +459,6 @@ fn summary(answer: &str) -> String {
     last.chars().take(80).collect()
 }
 
-fn power_off(run: &mut Run) -> Result<()> {
-    run.send(Port::Normal, "poweroff\n")?;
-    let end = run.watch(&Limits { silence: ANSWER, total: run.elapsed() + ANSWER }, &mut |_| ())?;
-    ensure!(end == End::PoweredOff, "{}\n{}", end.show(), run.last_words());
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,7 +466,11 @@ mod tests {
     #[test]
     fn patterns_are_valid_and_names_are_unique() {
         let mut names: Vec<&str> = BOOTS.iter().map(|boot| boot.name).collect();
-        for lines in BOOTS.iter().filter_map(|boot| if let How::Prompt(lines) = boot.how { Some(lines()) } else { None }) {
+        let lines = |boot: &Boot| match boot.how {
+            How::Prompt(lines) | How::PromptThenLinux { lines, .. } => Some(lines()),
+            How::Alone { .. } => None,
+        };
+        for lines in BOOTS.iter().filter_map(lines) {
             for line in &lines {
                 Regex::new(line.says).unwrap();
                 assert!(!line.typed.contains('\n'));
