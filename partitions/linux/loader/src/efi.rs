@@ -25,6 +25,8 @@ impl Status {
     const ERROR: usize = 1 << 63;
     /// EFI_INVALID_PARAMETER.
     pub const INVALID_PARAMETER: Self = Self(Self::ERROR | 2);
+    /// EFI_BAD_BUFFER_SIZE.
+    pub const BAD_BUFFER_SIZE: Self = Self(Self::ERROR | 4);
     /// EFI_BUFFER_TOO_SMALL.
     pub const BUFFER_TOO_SMALL: Self = Self(Self::ERROR | 5);
     /// EFI_OUT_OF_RESOURCES.
@@ -56,6 +58,7 @@ impl fmt::Display for Status {
             1 => "load error",
             2 => "invalid parameter",
             3 => "unsupported",
+            4 => "bad buffer size",
             5 => "buffer too small",
             6 => "not ready",
             7 => "device error",
@@ -143,6 +146,15 @@ pub fn get_variable(name: &str, vendor: &Guid) -> Result<(u32, Vec<u8>), Status>
             Err(status) => return Err(status),
         }
     }
+}
+
+/// Reads a variable into a buffer of `size` bytes; that, or an error, and the size that the firmware says the variable has.
+pub fn get_variable_into(name: &str, vendor: &Guid, mut size: usize) -> (Result<(), Status>, usize) {
+    let name = utf16(name);
+    let mut data = vec![0u8; size];
+    // SAFETY: name is NUL-terminated, data has `size` bytes, the size is a local.
+    let raw = unsafe { (runtime().get_variable)(name.as_ptr(), vendor, ptr::null_mut(), &mut size, data.as_mut_ptr().cast()) };
+    (Status::check(raw), size)
 }
 
 /// Writes a variable; no data deletes it (without the append attribute).

@@ -12,6 +12,7 @@ pub fn run(step: &str) {
     match step {
         "discovery" => report("uefi.discovery", discovery()),
         "variables" => variables::write_and_read(),
+        "refused" => variables::refused(),
         "full" => variables::fill_the_store(),
         "persistence" => variables::after_power_off(),
         "setup-mode" => secure_boot::without_keys(),
@@ -26,7 +27,7 @@ pub fn run(step: &str) {
         other => report(
             "uefi",
             Err(format!(
-                "there is no boot-time step `{other}`; known: discovery variables full persistence setup-mode secure-boot wild optee optee-absent optee-foreign u-boot compare power-off shell"
+                "there is no boot-time step `{other}`; known: discovery variables refused full persistence setup-mode secure-boot wild optee optee-absent optee-foreign u-boot compare power-off shell"
             )),
         ),
     }

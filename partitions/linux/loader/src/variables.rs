@@ -53,6 +53,17 @@ pub fn write_and_read() {
     report("uefi.enumerate", each_listed_once());
 }
 
+/// What a program is told that asks wrongly. The messages are MmCommunicationDxe's to refuse, before StMM sees them.
+pub fn refused() {
+    report("uefi.short", short());
+    report("uefi.too-long", too_long());
+    // EFI_MM_COMMUNICATE_HEADER says how long what follows is.
+    report("uefi.message-too-long", message(0x1_0000, 0x1_0000, Err(Status::BAD_BUFFER_SIZE)));
+    report("uefi.message-cut", message(64, 65, Err(Status::INVALID_PARAMETER)));
+    report("uefi.message-to-nobody", message(64, 64, Ok(())));
+    report("uefi.unharmed", expect(KEPT.0, KEPT.1, KEPT.2));
+}
+
 /// Fills the non-volatile store until it refuses, reads everything back, empties it and writes again.
 pub fn fill_the_store() {
     report("uefi.full", fill());
@@ -108,6 +119,36 @@ fn absent(name: &str) -> Result<String, String> {
         Err(status) => Err(format!("{name}: GetVariable: {status}, expected not found")),
         Ok((_, data)) => Err(format!("{name}: still there, {} bytes", data.len())),
     }
+}
+
+fn short() -> Result<String, String> {
+    match efi::get_variable_into(KEPT.0, &VENDOR, 4) {
+        (Err(Status::BUFFER_TOO_SMALL), size) if size == KEPT.2.len() => Ok(format!("{} into 4 bytes: `buffer too small`, it takes {size}", KEPT.0)),
+        (Err(status), size) => Err(format!("{} into 4 bytes: {status}, {size} bytes; expected buffer too small, {} bytes", KEPT.0, KEPT.2.len())),
+        (Ok(()), size) => Err(format!("{} fits 4 bytes, {size} are said", KEPT.0)),
+    }
+}
+
+fn too_long() -> Result<String, String> {
+    const BYTES: usize = 40_000;
+    match set_variable("UefiTooLong", &VENDOR, KEPT.1, &vec![0; BYTES]) {
+        Err(Status::INVALID_PARAMETER) => absent("UefiTooLong").map(|_| format!("{BYTES} bytes in one variable: `{}`", Status::INVALID_PARAMETER)),
+        Err(status) => Err(format!("{BYTES} bytes in one variable: {status}, expected invalid parameter")),
+        Ok(()) => Err(format!("{BYTES} bytes in one variable were accepted")),
+    }
+}
+
+/// Sends a message for a handler that does not exist, with `length` bytes after its header, which says that they are `said`. An answer
+/// must be the message itself: StMM has no other word for that.
+fn message(length: usize, said: usize, expected: Result<(), Status>) -> Result<String, String> {
+    let mut message = vec![0xa5; 16];
+    message.extend((said as u64).to_le_bytes());
+    message.resize(message.len() + length, 0);
+    let sent = message.clone();
+    let answer = efi::communicate(&mut message);
+    let what = format!("a message of {length} bytes that says {said}");
+    let show = |outcome: Result<(), Status>| outcome.map_or_else(|status| format!("`{status}`"), |()| "answered as it is".into());
+    if answer == expected && (answer.is_err() || message == sent) { Ok(format!("{what}: {}", show(answer))) } else { Err(format!("{what}: {}, expected {}", show(answer), show(expected))) }
 }
 
 fn attributes_cannot_change() -> Result<String, String> {

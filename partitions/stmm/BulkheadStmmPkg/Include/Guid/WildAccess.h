@@ -2,7 +2,8 @@
   Requests to WildAccessMm, the driver of the "wild" StMM image that touches memory it has no right to.
 
   The message travels in an MM communication buffer under gBulkheadWildAccessGuid, or as x4 to x7 of
-  FFA_MSG_SEND_DIRECT_REQ2 to the UUID of the same text, 5a7d3c10-42f8-4b6e-8e21-9b04d6f13ac7: the layout is the same.
+  FFA_MSG_SEND_DIRECT_REQ2 to the UUID of the same text, 5a7d3c10-42f8-4b6e-8e21-9b04d6f13ac7, or is the value of a variable of that
+  vendor: the layout is the same.
 **/
 
 #ifndef BULKHEAD_WILD_ACCESS_H_
