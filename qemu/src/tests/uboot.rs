@@ -280,6 +280,9 @@ fn prompt() -> Vec<Line> {
             concat!("while setenv -e ", vendor!(), "UBootFill${n}; do setexpr n ${n} + 1; done; echo ${n} deleted"),
             r"^## Failed to set EFI variable \(not found\)\s+[1-9a-f] deleted$",
         ),
+        // The first write that makes room: it takes the most heap that StMM ever needs.
+        line("u-boot.writable-again", concat!("setenv -e -nv -bs -rt ", vendor!(), "-i ${kernel_addr_r}:7000 UBootFill0"), SILENCE),
+        line("u-boot.emptied-again", concat!("setenv -e ", vendor!(), "UBootFill0"), SILENCE),
     ]);
     for update in [
         enrol!("u-boot.unsigned-update", "db-unsigned", "db", "", REFUSED),
