@@ -41,6 +41,12 @@ pub struct Boot {
 /// Steps of Linux that go on for as many seconds as their argument says.
 const LASTING: &[&str] = &["peers", "neighbours", "run-time-load"];
 
+/// What software in the machine reads by `name`, as QEMU's fw_cfg has it: `uefi` has steps of the loader, `steps` those of Linux.
+#[must_use]
+pub fn item(name: &str, value: &str) -> (String, String) {
+    (format!("opt/bulkhead/{name}"), value.to_owned())
+}
+
 /// Arguments for QEMU by which Linux takes the machine for one of those that do not work without SetVirtualAddressMap. On others it leaves
 /// that call out: its kernel has room for UEFI's own addresses.
 const VIRTUAL_ADDRESSES: &[&str] = &["-smbios", "type=4,version=eMAG"];

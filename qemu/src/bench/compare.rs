@@ -12,6 +12,7 @@ use super::measure;
 use crate::bridge::{self, Bridge};
 use crate::chain::{Chain, Changes, Firmware, GATEWAY, OPTEE, STMM, StmmImage};
 use crate::console::Port;
+use crate::demonstration::item;
 use crate::machine::{Limits, Machine, Run};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -66,7 +67,7 @@ pub fn run(project: &Project, progress: &Progress, json: Option<&Path>) -> Resul
 }
 
 fn count(project: &Project, machine: Machine, system: &str, partitions: &[(&str, (u64, u64))], typing: &mut dyn FnMut(&mut Run) -> Result<()>) -> Result<Measured> {
-    let steps = ("opt/bulkhead/uefi".into(), "compare power-off".into());
+    let steps = item("uefi", "compare power-off");
     let machine = Machine { cpus: 1, resets: false, fw_cfg: vec![steps], ..machine };
     let mut measured = measure::count_typed(project, machine, system, partitions, None, &LIMITS, typing)?;
     measured.failures.iter_mut().for_each(|failure| *failure = format!("{system}: {failure}"));

@@ -9,6 +9,7 @@ use regex::Regex;
 use super::Tally;
 use crate::chain::{Chain, Changes, OpteeKind, StmmImage};
 use crate::console::{Port, plain};
+use crate::demonstration::item;
 use crate::machine::{End, Limits, Machine, Run};
 use crate::progress::{self, Progress};
 use crate::project::Project;
@@ -87,7 +88,7 @@ fn boot(project: &Project, progress: &Progress, dialogue: &Dialogue<'_>) -> Resu
     let chain = Chain::build(project, progress, Profile::Release, Changes { optee: dialogue.optee, ..Changes::default() })?;
     let assembled = chain.assemble(project, NAME, StmmImage::Plain)?;
     system::forget_variables(&assembled)?;
-    let fw_cfg = if dialogue.steps.is_empty() { Vec::new() } else { vec![("opt/bulkhead/uefi".to_owned(), dialogue.steps.to_owned())] };
+    let fw_cfg = if dialogue.steps.is_empty() { Vec::new() } else { vec![item("uefi", dialogue.steps)] };
     let mut run = Machine { resets: false, fw_cfg, ..chain.machine(&assembled)? }.start()?;
     let mut tally = Tally::default();
     let mut report = |name: &str, outcome: Result<String>| match outcome {

@@ -9,7 +9,7 @@ use super::boot::{self, Expected};
 use super::{Tally, bench, bridge, payload, refusals, shell, third_party, uboot};
 use crate::chain::{Chain, Changes, Firmware};
 use crate::cli::RunOptions;
-use crate::demonstration::{BOOTS, Boot};
+use crate::demonstration::{BOOTS, Boot, item};
 use crate::machine::{CPUS, Limits, Machine};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -109,7 +109,6 @@ fn chain_boot(project: &Project, chain: &Chain, settings: &Settings, one: &Boot)
     if one.after.is_none() {
         system::forget_variables(&assembled)?;
     }
-    let item = |name: &str, value: &str| (format!("opt/bulkhead/{name}"), value.to_owned());
     let mut linux = if settings.full { one.linux_full } else { one.linux }.to_owned();
     let mut total = Duration::from_secs(one.total);
     if let Some((minutes, steps)) = settings.minutes.and_then(|minutes| Some((minutes, one.linux_for(minutes)?))) {

@@ -10,6 +10,7 @@ use super::Tally;
 use super::boot::{self, Expected};
 use crate::chain::{Chain, Changes, Firmware, GATEWAY, OPTEE, OpteeKind, STMM, StmmImage};
 use crate::console::Port;
+use crate::demonstration::item;
 use crate::machine::{CPUS, Limits, Machine, Run};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -385,11 +386,6 @@ pub fn run(project: &Project, progress: &Progress, settings: &Settings) -> Resul
         };
     }
     Ok(tally)
-}
-
-/// An item that software in the machine reads by name.
-fn item(name: &str, value: &str) -> (String, String) {
-    (format!("opt/bulkhead/{name}"), value.to_owned())
 }
 
 /// What one of these boots must show: these steps, of which those with such names are not in Linux's sum, and patterns on the secure console.
