@@ -28,8 +28,7 @@ __attribute__((noreturn)) static void usage(void)
 	       "  put NAME TEXT        keeps a note in secure storage\n"
 	       "  get NAME             prints it\n"
 	       "  ticks COUNT MS       counts interrupts of the second OP-TEE's own timer\n"
-	       "  read ADDRESS         has the second OP-TEE read secure memory at a physical address\n"
-	       "  overreach ADDRESS    has the first one do so, if its manifest allows it\n"
+	       "  overreach ADDRESS    has this OP-TEE read secure memory at a physical address, if its manifest allows it\n"
 	       "  borrow OTHER-DEVICE  opens a session here and uses it there");
 }
 
@@ -139,8 +138,6 @@ int main(int argc, char **argv)
 		printf("%.*s\n", (int)size, bytes);
 	} else if (argc == 5 && !strcmp(command, "ticks")) {
 		printf("%u\n", ask(argv[1], (TEEC_UUID)PTA_NEIGHBOUR_UUID, NEIGHBOUR_COUNT_TICKS, number(argv[3]), number(argv[4])));
-	} else if (argc == 4 && !strcmp(command, "read")) {
-		printf("%#x\n", ask(argv[1], (TEEC_UUID)PTA_NEIGHBOUR_UUID, NEIGHBOUR_READ, number(argv[3]), 0));
 	} else if (argc == 4 && !strcmp(command, "overreach")) {
 		printf("%#x\n", ask(argv[1], (TEEC_UUID)PTA_OVERREACH_UUID, OVERREACH_READ, number(argv[3]), 0));
 	} else if (argc == 4 && !strcmp(command, "borrow")) {

@@ -1,6 +1,5 @@
 /*
- * Commands of the pseudo TA that only the second OP-TEE has. It belongs to the demonstration: a product leaves it out, for
- * whoever may use it can end the partition.
+ * Command of the pseudo TA that only the second OP-TEE has. It belongs to the demonstration.
  */
 
 #ifndef PTA_NEIGHBOUR_H
@@ -20,13 +19,5 @@
  * TEE_ERROR_TIMEOUT if not all came within 10 seconds more than they should take.
  */
 #define NEIGHBOUR_COUNT_TICKS	0
-
-/*
- * Reads a word of secure memory, whosever it is: of anybody else's, the SPMC ends the partition.
- *
- * [in]  value[0].a	physical address, aligned to 4 bytes
- * [out] value[1].a	the word
- */
-#define NEIGHBOUR_READ		1
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Pseudo TA that shows what this partition has for itself: interrupts of its own timer, and no memory of anybody else.
+ * Pseudo TA that shows what this partition has for itself: interrupts of its own timer.
  */
 
 #include <io.h>
@@ -7,10 +7,7 @@
 #include <kernel/delay.h>
 #include <kernel/pseudo_ta.h>
 #include <kernel/tee_time.h>
-#include <mm/core_memprot.h>
-#include <mm/core_mmu.h>
 #include <pta_neighbour.h>
-#include <trace.h>
 #include <util.h>
 
 #define TICKS_LIMIT	1000
@@ -48,20 +45,6 @@ static TEE_Result count_ticks(uint32_t wanted, uint32_t ms, uint32_t *counted)
 	return ticks < wanted ? TEE_ERROR_TIMEOUT : TEE_SUCCESS;
 }
 
-static TEE_Result read_word(paddr_t address, uint32_t *word)
-{
-	vaddr_t va = 0;
-
-	if (address % sizeof(*word))
-		return TEE_ERROR_BAD_PARAMETERS;
-	va = (vaddr_t)core_mmu_add_mapping(MEM_AREA_RAM_SEC, address, sizeof(*word));
-	if (!va)
-		return TEE_ERROR_OUT_OF_MEMORY;
-	IMSG("Reading %#"PRIxPA, address);
-	*word = io_read32(va);
-	return core_mmu_remove_mapping(MEM_AREA_RAM_SEC, (void *)va, sizeof(*word));
-}
-
 static TEE_Result invoke_command(void *session __unused, uint32_t command, uint32_t types,
 				 TEE_Param params[TEE_NUM_PARAMS])
 {
@@ -69,14 +52,10 @@ static TEE_Result invoke_command(void *session __unused, uint32_t command, uint3
 				     TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE))
 		return TEE_ERROR_BAD_PARAMETERS;
 
-	switch (command) {
-	case NEIGHBOUR_COUNT_TICKS:
-		return count_ticks(params[0].value.a, params[0].value.b, &params[1].value.a);
-	case NEIGHBOUR_READ:
-		return read_word(params[0].value.a, &params[1].value.a);
-	default:
+	if (command != NEIGHBOUR_COUNT_TICKS)
 		return TEE_ERROR_NOT_SUPPORTED;
-	}
+
+	return count_ticks(params[0].value.a, params[0].value.b, &params[1].value.a);
 }
 
 pseudo_ta_register(.uuid = PTA_NEIGHBOUR_UUID, .name = "neighbour.pta",

@@ -1,4 +1,5 @@
 subdirs-y += ../plat-vexpress
+subdirs-y += overreach
 incdirs-y += include
 srcs-y += neighbour.c
 srcs-y += unique_key.c

@@ -28,7 +28,7 @@ const GUEST: &str = "partitions/linux/guest";
 const LOADER: &str = "partitions/linux/loader";
 const CLIENT: &str = "partitions/linux/client";
 /// The commands that clients, TAs and pseudo TAs have in common.
-const TA_INTERFACES: [&str; 2] = ["partitions/optee/include", "partitions/second-os/include"];
+const TA_INTERFACES: [&str; 3] = ["partitions/optee/include", "partitions/optee/overreach", "partitions/second-os/include"];
 /// Our clients: one source file each.
 const CLIENTS: [&str; 3] = ["ta-variables", "neighbours", "op-tee-load"];
 /// The modules that the guest loads, one a line, dependencies first.

@@ -11,6 +11,8 @@ use crate::build::linux::{TAS, Userland};
 use crate::recipe::{Job, Recipe, Source, Tarball};
 
 const OURS: &str = "partitions/optee";
+/// A pseudo TA for tests, which every OP-TEE of ours has.
+pub(super) const OVERREACH: &str = "partitions/optee/overreach";
 /// The TA that reads and writes UEFI variables, as tee-supplicant looks for it.
 pub const VARIABLES_TA: &str = "6d0a7199-9f73-481f-8180-72d47b05742a.ta";
 
@@ -106,6 +108,7 @@ pub(super) fn core(job: &Job<'_>, platform: &Platform<'_>, settings: &[&str]) ->
     let target = source.join(format!("core/arch/arm/plat-{}", platform.name));
     job.run("adding our platform", Command::new("cp").arg("-r").arg(platform.ours.join(platform.dir)).arg(&target))?;
     job.run("adding our platform", Command::new("cp").arg("-r").arg(platform.ours.join("include")).arg(&target))?;
+    job.run("adding our platform", Command::new("cp").arg("-r").arg(job.repo(OVERREACH)).arg(&target))?;
     let start = platform.start + IMAGE_OFFSET;
     job.run(
         "compiling",

@@ -42,7 +42,7 @@ impl Recipe for SecondOptee {
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        ["plat-second", "include", "ta"].iter().map(|part| Path::new(OURS).join(part)).collect()
+        ["plat-second", "include", "ta"].iter().map(|part| Path::new(OURS).join(part)).chain([optee::OVERREACH.into()]).collect()
     }
 
     fn build(&self, job: &Job<'_>) -> Result<()> {
